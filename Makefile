@@ -1,0 +1,55 @@
+# Each target needs Python 3.11 or newer and make; the rest is installed into .venv on first use.
+#   make demo ARGS="--streams 5"     make test ARGS="-k users"     make test PYTHON=python3.13
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+
+# Modules of another environment must not leak into .venv.
+unexport PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test coverage lint check bench format wheel clean venv
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/make \1 | \2/p' $(firstword $(MAKEFILE_LIST)) | \
+		while IFS='|' read -r target text; do printf '%-15s%s\n' "$$target" "$$text"; done
+
+demo: venv ## play a broadcast evening on real servers and check the outcome
+	@$(BIN)/rootstream-store demo $(ARGS)
+
+test: venv ## run the tests on real servers
+	@$(BIN)/pytest -n auto --maxprocesses=4 $(ARGS)
+
+coverage: venv ## run the tests and report which lines they reach
+	@$(BIN)/pytest -n auto --maxprocesses=4 --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+lint: venv ## check style, types, layers and migrations
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/squawk sql/migrations/*.sql
+
+check: ## run what CI runs: test, then lint
+	@.ci/run
+
+bench: venv ## measure calls and latencies
+	@$(BIN)/python tests/benchmarks/run.py $(ARGS)
+
+format: venv ## format the code and apply safe fixes
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+wheel: venv ## build the wheel into dist/
+	@$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+
+clean: ## delete .venv and everything built or cached
+	rm -rf .venv build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		.import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv:
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "error: no $(PYTHON) on PATH; install Python 3.11 or newer, or name one: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) .ci/venv.py

@@ -1,0 +1,74 @@
+"""rootstream_store: raw SQL in files behind typed Python functions, on PostgreSQL and Redis.
+
+from rootstream_store import Store, users
+
+with Store.open("postgresql:///app", "redis://localhost/0", pool_size=20) as store:
+    user = users.create(store, username="ann", email="ann@example.org", password="correct horse")
+"""
+
+from rootstream_store import events, records
+from rootstream_store.errors import (
+    AlreadyExists,
+    AuthenticationFailed,
+    Conflict,
+    DatabaseError,
+    InvalidInput,
+    MigrationError,
+    NotFound,
+    PermissionDenied,
+    QueryError,
+    RootStreamError,
+    SettingsError,
+    StoreClosed,
+    Timeout,
+    TooManyRows,
+    Unavailable,
+    VersionConflict,
+)
+from rootstream_store.repositories import (
+    billing,
+    recordings,
+    sessions,
+    stream_sessions,
+    streams,
+    usage,
+    users,
+)
+from rootstream_store.repositories._unset import UNSET
+from rootstream_store.secret import Secret
+from rootstream_store.settings import Settings
+from rootstream_store.store import Store
+from rootstream_store.transaction import Transaction
+
+__all__ = [
+    "UNSET",
+    "AlreadyExists",
+    "AuthenticationFailed",
+    "Conflict",
+    "DatabaseError",
+    "InvalidInput",
+    "MigrationError",
+    "NotFound",
+    "PermissionDenied",
+    "QueryError",
+    "RootStreamError",
+    "Secret",
+    "Settings",
+    "SettingsError",
+    "Store",
+    "StoreClosed",
+    "Timeout",
+    "TooManyRows",
+    "Transaction",
+    "Unavailable",
+    "VersionConflict",
+    "billing",
+    "events",
+    "recordings",
+    "records",
+    "sessions",
+    "stream_sessions",
+    "streams",
+    "usage",
+    "users",
+]

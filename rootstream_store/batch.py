@@ -1,0 +1,118 @@
+"""Many statements in one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import psycopg
+
+from rootstream_store.database import Connection, translate
+from rootstream_store.errors import NotFound, QueryError, RootStreamError, TooManyRows
+from rootstream_store.queries import Query
+
+__all__ = ["Answer", "Batch"]
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Answer(Generic[T]):
+    """What one statement of a batch will answer; `value` is there once the batch's block has ended."""
+
+    def __init__(self, query: Query[Any]) -> None:
+        self._query = query
+        self._read: Callable[[], T] | None = None
+
+    @property
+    def value(self) -> T:
+        """The result. Raises what the statement's own call would (NotFound, …); QueryError inside the
+        block."""
+        if self._read is None:
+            raise QueryError(
+                "the batch has not been sent yet: read answers after its block", query=self._query.file
+            )
+        return self._read()
+
+
+class Batch:
+    """Collects statements; sent together, in order, when the block of `db.batch()` ends."""
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[Query[Any], dict[str, object], Answer[Any], Callable[..., Any]]] = []
+
+    def one(self, query: Query[R], /, **params: object) -> Answer[R]:
+        """As `Db.one`."""
+        return self._add(query, params, _one)
+
+    def maybe(self, query: Query[R], /, **params: object) -> Answer[R | None]:
+        """As `Db.maybe`."""
+        return self._add(query, params, _maybe)
+
+    def all(self, query: Query[R], /, **params: object) -> Answer[list[R]]:
+        """As `Db.all`."""
+        return self._add(query, params, _all)
+
+    def run(self, query: Query[Any], /, **params: object) -> Answer[int]:
+        """As `Db.run`."""
+        return self._add(query, params, _count)
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def _add(self, query: Query[Any], params: dict[str, object], read: Callable[..., Any]) -> Answer[Any]:
+        query.check(params)
+        answer: Answer[Any] = Answer(query)
+        self._pending.append((query, params, answer, read))
+        return answer
+
+    def send(self, connection: Connection) -> None:
+        """Runs everything in one transaction (or savepoint) on `connection`. All or none is applied."""
+        if not self._pending:
+            return
+        cursors: list[psycopg.Cursor[Any]] = []
+        try:
+            with connection.pipeline(), connection.transaction():
+                for query, params, _, _ in self._pending:
+                    cursor = connection.cursor(binary=True)
+                    cursors.append(cursor)
+                    cursor.execute(query.text, params, prepare=connection.prepare_threshold is not None)
+        except psycopg.Error as error:
+            raise self._translated(error, connection, cursors) from error
+        results = [(cursor.fetchall() if cursor.description else [], cursor) for cursor in cursors]
+        for (query, params, answer, read), (rows, cursor) in zip(self._pending, results, strict=True):
+            answer._read = lambda q=query, p=params, r=rows, c=cursor, f=read: f(q, p, r, c)
+
+    def _translated(
+        self, error: psycopg.Error, connection: Connection, cursors: list[psycopg.Cursor[Any]]
+    ) -> RootStreamError:
+        # The server answers in order: the statement at fault is the first that has no result.
+        done = sum(1 for cursor in cursors if cursor.pgresult is not None)
+        query, params, _, _ = self._pending[min(done, len(self._pending) - 1)]
+        write = not connection.in_transaction and not all(query.is_read for query, *_ in self._pending)
+        return translate(error, file=query.file, params=params, write=write, broken=connection.broken)
+
+
+def _one(query: Query[R], params: dict[str, object], rows: list[Any], cursor: psycopg.Cursor[Any]) -> R:
+    row = _maybe(query, params, rows, cursor)
+    if row is None:
+        raise NotFound(query.entity, query.key(params), query=query.file)
+    return row
+
+
+def _maybe(
+    query: Query[R], params: dict[str, object], rows: list[Any], cursor: psycopg.Cursor[Any]
+) -> R | None:
+    if len(rows) > 1:
+        raise TooManyRows(f"at most one row expected, not {len(rows)}", query=query.file)
+    found = _all(query, params, rows, cursor)
+    return found[0] if found else None
+
+
+def _all(query: Query[R], _: dict[str, object], rows: list[Any], cursor: psycopg.Cursor[Any]) -> list[R]:
+    make = query.make_row(lambda: [column.name for column in cursor.description or ()])
+    return [make(row) for row in rows]
+
+
+def _count(_: Query[Any], __: dict[str, object], ___: list[Any], cursor: psycopg.Cursor[Any]) -> int:
+    return cursor.rowcount

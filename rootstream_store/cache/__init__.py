@@ -1,0 +1,275 @@
+"""Redis behind the store: a lease cache, effects after commits, messages. Never the source of truth.
+
+Whatever Redis does, reads are answered (by the load function, from PostgreSQL) and writes are not held up.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import msgspec
+import redis
+
+from rootstream_store.cache import keys
+from rootstream_store.cache.breaker import Breaker, BreakerCounters, State
+from rootstream_store.cache.client import connect, describe_error, pool_of, safe_url
+from rootstream_store.cache.effects import Delete, Effect, Invalidate, Publish, SetValue, run_effects
+from rootstream_store.cache.lease import MISS, LeaseCache, LeaseCounters, Load, Miss
+from rootstream_store.cache.pubsub import Gap, Message, Subscription, subscribe
+from rootstream_store.errors import SettingsError, StoreClosed
+from rootstream_store.settings import Settings
+
+__all__ = [
+    "MISS",
+    "Cache",
+    "CacheCounters",
+    "CacheHealth",
+    "Delete",
+    "Effect",
+    "Gap",
+    "Invalidate",
+    "Load",
+    "Message",
+    "Miss",
+    "Publish",
+    "SetValue",
+    "Subscription",
+    "connect",
+    "keys",
+    "run_effects",
+    "subscribe",
+]
+
+
+class CacheCounters(msgspec.Struct, frozen=True, kw_only=True):
+    """What was counted since the cache was opened, in this process."""
+
+    hits: int = 0
+    """Answers from Redis."""
+    misses: int = 0
+    """Answers from the load function, for whatever reason."""
+    fills: int = 0
+    """Loaded values that Redis took."""
+    refused_fills: int = 0
+    """Loaded values that Redis did not take, since the key was written meanwhile: each would have been
+    stale."""
+    failures: int = 0
+    """Attempts that got no answer: no connection, a lost one, a timeout."""
+    refusals: int = 0
+    """Attempts that Redis answered with an error (out of memory, no permission, read-only)."""
+    skipped: int = 0
+    """Attempts not made since the breaker was open."""
+    opened: int = 0
+    """Times the breaker opened."""
+    lost_effects: int = 0
+    """Messages and plain values that did not reach Redis. Invalidations are not among them: those are
+    repeated."""
+
+
+class CacheHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """How Redis is doing, asked just now."""
+
+    enabled: bool
+    """False: the store was opened without Redis, and the rest says nothing."""
+    reachable: bool
+    latency_ms: float | None = None
+    """Time of one PING. None: not reachable."""
+    breaker: State = "closed"
+    counters: CacheCounters
+    pending_invalidations: int = 0
+    """Keys that this process removes as soon as Redis is back."""
+    used_memory: int | None = None
+    """Bytes that the server has allocated. None: not known."""
+    server_name: str | None = None
+    """redis, valkey or what else the server calls itself."""
+    server_version: str | None = None
+    url: str | None = None
+    """Without the password."""
+    error: str | None = None
+    """Why it is not reachable now, else the latest failure; without secrets. None: never failed."""
+
+
+class Cache:
+    """Everything the store does on Redis. Thread-safe.
+
+    None as settings, or settings without `redis_url`: the same calls, answered without Redis. Connects on
+    first use. Raises SettingsError for a `redis_url` that cannot work.
+    """
+
+    def __init__(self, settings: Settings | None) -> None:
+        self._closed = False
+        self._lost_effects = 0
+        self._count_lock = threading.Lock()
+        self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
+        self._client: redis.Redis | None = None
+        if settings is None or settings.redis_url is None:
+            return
+        self._url = settings.redis_url
+        self._retry_after = settings.redis_retry_after
+        self._client = connect(settings)
+        self._breaker = Breaker(settings.redis_retry_after, settings.redis_url)
+        self._lease = LeaseCache(
+            self._client,
+            self._breaker,
+            timeout=settings.redis_timeout,
+            retry_after=settings.redis_retry_after,
+        )
+
+    @classmethod
+    def disabled(cls) -> Cache:
+        """A cache without Redis: every answer comes from the load function, effects do nothing."""
+        return cls(None)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there is a Redis at all."""
+        return self._client is not None
+
+    @property
+    def redis(self) -> redis.Redis:
+        """The plain redis-py client, without the breaker; it raises redis-py's errors.
+
+        Raises SettingsError when no `redis_url` was given, StoreClosed after close().
+        """
+        if self._client is None:
+            raise SettingsError("redis_url is missing: this store was opened without Redis")
+        if self._closed:
+            raise StoreClosed("the store is closed")
+        return self._client
+
+    def get(self, key: str) -> bytes | Literal[Miss.MISS] | None:
+        """The cached value, None where it is known that there is none, or MISS. Never loads."""
+        if self._client is None:
+            return MISS
+        try:
+            return self._lease.get(key)
+        finally:
+            self._after_call()
+
+    def get_or_load(self, key: str, load: Load) -> bytes | None:
+        """The cached value, else what `load` gives. See LeaseCache.get_or_load.
+
+        Not for use inside a transaction that has written: `load` would see what others must not see yet.
+        """
+        if self._client is None:
+            return load()[0]
+        try:
+            return self._lease.get_or_load(key, load)
+        finally:
+            self._after_call()
+
+    def begin_write(self, cached: Iterable[str]) -> None:
+        """Say, just before a commit, which cached keys it changes. Never fails because of Redis."""
+        if self._client is not None:
+            self._lease.begin_write(cached)
+            self._after_call()
+
+    def end_write(self, cached: Iterable[str]) -> None:
+        """Remove these keys after the commit, the rollback or an unknown outcome. Never fails because of
+        Redis."""
+        if self._client is not None:
+            self._lease.end_write(cached)
+            self._after_call()
+
+    def run(self, effects: Sequence[Effect]) -> None:
+        """Run effects in one round trip. What fails is counted and logged; invalidations are repeated until
+        done."""
+        if self._client is None:
+            return
+        failed = run_effects(self._client, self._breaker, effects)
+        if failed:
+            invalid = [effect.key for effect in failed if isinstance(effect, Invalidate)]
+            self._lease.remember(invalid)
+            with self._count_lock:
+                self._lost_effects += len(failed) - len(invalid)
+        self._after_call()
+
+    def subscribe(
+        self, *channels: str, patterns: Iterable[str] = (), timeout: float | None = None
+    ) -> Subscription:
+        """Subscribe to channels and glob patterns of channels. See pubsub.subscribe. Closed with the
+        store."""
+        subscription = subscribe(
+            self.redis,
+            *channels,
+            patterns=patterns,
+            timeout=timeout,
+            retry_after=self._retry_after,
+            url=self._url,
+        )
+        self._subscriptions.add(subscription)
+        if self._closed:
+            subscription.close()
+            raise StoreClosed("the store is closed")
+        return subscription
+
+    @property
+    def counters(self) -> CacheCounters:
+        """What was counted so far."""
+        if self._client is None:
+            return CacheCounters()
+        lease: LeaseCounters = self._lease.counters
+        breaker: BreakerCounters = self._breaker.counters
+        return CacheCounters(
+            hits=lease.hits,
+            misses=lease.misses,
+            fills=lease.fills,
+            refused_fills=lease.refused_fills,
+            failures=breaker.failures,
+            refusals=breaker.refusals,
+            skipped=breaker.skipped,
+            opened=breaker.opened,
+            lost_effects=self._lost_effects,
+        )
+
+    def health(self) -> CacheHealth:
+        """Ask the server now, whatever the breaker says. Never raises because of Redis."""
+        if self._client is None:
+            return CacheHealth(enabled=False, reachable=False, counters=self.counters)
+        latency: float | None = None
+        info: dict[str, Any] = {}
+        error = self._breaker.last_error
+        try:
+            started = time.perf_counter()
+            command: Callable[..., Any] = self._client.execute_command
+            command("PING")
+            latency = (time.perf_counter() - started) * 1000
+            info = command("INFO")
+        except redis.RedisError as failure:
+            error = describe_error(failure, self._url)
+        self._after_call()
+        return CacheHealth(
+            enabled=True,
+            reachable=latency is not None,
+            latency_ms=latency,
+            breaker=self._breaker.state,
+            counters=self.counters,
+            pending_invalidations=self._lease.pending,
+            used_memory=info.get("used_memory"),
+            server_name=info.get("server_name", "redis" if "redis_version" in info else None),
+            server_version=info.get("valkey_version", info.get("redis_version")),
+            url=safe_url(self._url),
+            error=error,
+        )
+
+    def close(self) -> None:
+        """End the subscriptions, try pending invalidations once more, close the connections. May be repeated.
+
+        Calls that other threads are in go on to their end. A commit that ends later still removes its keys.
+        """
+        self._closed = True
+        if self._client is None:
+            return
+        for subscription in list(self._subscriptions):
+            subscription.close()
+        self._lease.close()
+        self._after_call()
+
+    def _after_call(self) -> None:
+        # A call that was under way while the cache was closed gives its connection back to a closed pool.
+        if self._closed and self._client is not None:
+            pool_of(self._client).close_idle()

@@ -1,0 +1,205 @@
+"""A circuit breaker around what the store itself does on Redis.
+
+After a failed connection or a timeout nobody waits for Redis until `retry_after` has passed; then one caller
+alone tries it for all. While it is open a call costs a microsecond. Deciding is kept apart from doing I/O:
+`enter` gives a permit or None, so that blocking and asynchronous callers share it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from enum import Enum
+from typing import Final, Literal, TypeVar
+
+import msgspec
+import redis
+
+from rootstream_store.cache.client import describe_error, safe_url
+
+__all__ = ["UNREACHED", "Breaker", "BreakerCounters", "Permit", "State", "Unreached"]
+
+_T = TypeVar("_T")
+_log = logging.getLogger("rootstream_store.cache")
+_REFUSAL_LOG_INTERVAL = 60.0
+
+State = Literal["closed", "open", "half-open"]
+
+
+class Unreached(Enum):
+    """The type of UNREACHED."""
+
+    UNREACHED = "unreached"
+
+
+UNREACHED: Final = Unreached.UNREACHED
+"""The answer of an attempt that failed or was not made. A type of its own, since None is a reply of Redis."""
+
+
+class BreakerCounters(msgspec.Struct, frozen=True, kw_only=True):
+    """Counted since the breaker was made."""
+
+    failures: int
+    """Attempts that got no answer: no connection, a lost one, a timeout."""
+    refusals: int
+    """Attempts that Redis answered with an error (out of memory, no permission, read-only)."""
+    skipped: int
+    """Attempts not made since the breaker was open."""
+    opened: int
+    """Times the breaker opened."""
+
+
+class Permit:
+    """The right to make one attempt. Ends with `succeeded`, `failed` or `abandoned`."""
+
+    __slots__ = ("_breaker", "probe")
+
+    def __init__(self, breaker: Breaker, probe: bool) -> None:
+        self._breaker = breaker
+        self.probe = probe
+        """True for the one attempt that decides whether an open breaker closes."""
+
+    def succeeded(self) -> None:
+        """Redis answered."""
+        # Only the probe closes the breaker: a slow answer from before the failure says nothing about now.
+        if self.probe:
+            self._breaker._close()
+
+    def failed(self, error: BaseException) -> None:
+        """No answer came, or an error reply."""
+        self._breaker._record(error, self.probe)
+
+    def abandoned(self) -> None:
+        """The attempt ended without telling anything about Redis, by KeyboardInterrupt say."""
+        if self.probe:
+            self._breaker._release_probe()
+
+
+class Breaker:
+    """Thread-safe. `retry_after` in seconds; `url` is only shown, without its password; `clock` in
+    seconds."""
+
+    def __init__(
+        self, retry_after: float, url: str | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._retry_after = retry_after
+        self._url = url
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._state: State = "closed"
+        self._retry_at = 0.0
+        self._failures = self._refusals = self._skipped = self._opened = 0
+        self._last_error: str | None = None
+        self._refusal_logged: dict[str, float] = {}
+
+    @property
+    def state(self) -> State:
+        """closed: attempts are made; open: they are not; half-open: one attempt is being made for all."""
+        return self._state
+
+    @property
+    def last_error(self) -> str | None:
+        """The latest failure in one line without secrets. None: none yet."""
+        return self._last_error
+
+    @property
+    def counters(self) -> BreakerCounters:
+        """What was counted so far."""
+        with self._lock:
+            return BreakerCounters(
+                failures=self._failures, refusals=self._refusals, skipped=self._skipped, opened=self._opened
+            )
+
+    def enter(self) -> Permit | None:
+        """A permit for one attempt, or None when Redis is not to be tried now."""
+        if self._state == "closed":
+            return Permit(self, False)
+        with self._lock:
+            return self._enter_locked()
+
+    def attempt(self, operation: Callable[[], _T]) -> _T | Literal[Unreached.UNREACHED]:
+        """What `operation` returns, or UNREACHED when Redis failed, refused or was not tried. Other errors
+        pass."""
+        permit = self.enter()
+        if permit is None:
+            return UNREACHED
+        try:
+            result = operation()
+        except redis.RedisError as error:
+            permit.failed(error)
+            return UNREACHED
+        except BaseException:
+            permit.abandoned()
+            raise
+        permit.succeeded()
+        return result
+
+    def note_refusal(self, error: redis.RedisError) -> None:
+        """Count and log an error reply that came inside a pipeline."""
+        with self._lock:
+            self._refusals += 1
+        self._log_refusal(error)
+
+    def _enter_locked(self) -> Permit | None:
+        if self._state == "closed":
+            return Permit(self, False)
+        if self._state == "open" and self._clock() >= self._retry_at:
+            self._state = "half-open"
+            return Permit(self, True)
+        self._skipped += 1
+        return None
+
+    def _close(self) -> None:
+        with self._lock:
+            recovered = self._state != "closed"
+            self._state = "closed"
+        if recovered:
+            _log.warning("Redis at %s answers again", self._where())
+
+    def _release_probe(self) -> None:
+        with self._lock:
+            if self._state == "half-open":
+                self._state = "open"
+
+    def _record(self, error: BaseException, probe: bool) -> None:
+        if isinstance(error, redis.ResponseError):
+            # The server answers: connections are well, so the breaker is no help and, after a probe, closes.
+            with self._lock:
+                self._refusals += 1
+            self._log_refusal(error)
+            if probe:
+                self._close()
+            return
+        text = describe_error(error, self._url)
+        with self._lock:
+            self._failures += 1
+            self._last_error = text
+            first = self._state == "closed"
+            if first or probe:
+                self._state = "open"
+                self._retry_at = self._clock() + self._retry_after
+            if first:
+                self._opened += 1
+        if first:
+            _log.warning(
+                "Redis at %s failed, answering from PostgreSQL and trying again every %g s: %s",
+                self._where(),
+                self._retry_after,
+                text,
+            )
+
+    def _log_refusal(self, error: BaseException) -> None:
+        text = describe_error(error, self._url)
+        now = self._clock()
+        with self._lock:
+            self._last_error = text
+            last = self._refusal_logged.get(text)
+            if last is not None and now - last < _REFUSAL_LOG_INTERVAL:
+                return
+            self._refusal_logged[text] = now
+        _log.warning("Redis at %s refused a command, answering from PostgreSQL: %s", self._where(), text)
+
+    def _where(self) -> str:
+        return safe_url(self._url) if self._url else "an unnamed server"

@@ -1,0 +1,50 @@
+"""The keys and channels of the domain in Redis, and how long their values live. Nothing else builds key
+text."""
+
+from __future__ import annotations
+
+import re
+
+from rootstream_store.errors import InvalidInput
+
+__all__ = ["LIVE_TTL", "SESSION_TTL", "VIEWERS_TTL", "events", "live", "session", "viewers"]
+
+SESSION_TTL = 24 * 3600.0
+"""Seconds that a login session stays cached."""
+LIVE_TTL = 3600.0
+"""Seconds that a stream counts as live without being told so again."""
+VIEWERS_TTL = 300.0
+"""Seconds that a viewer figure stays."""
+
+
+def session(token_hash: bytes | str) -> str:
+    """Key of a login session. `token_hash` is the SHA-256 of the token: 32 bytes, or 64 hexadecimal digits.
+
+    Raises InvalidInput for anything else, without showing it: it may be the token itself.
+    """
+    text = token_hash.hex() if isinstance(token_hash, bytes) else token_hash
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise InvalidInput("token_hash", "must be a SHA-256: 32 bytes or 64 hexadecimal digits")
+    return f"session:{text.lower()}"
+
+
+def live(stream_id: int) -> str:
+    """Key that says that this stream is live."""
+    return f"stream:{_stream(stream_id)}:live"
+
+
+def viewers(stream_id: int) -> str:
+    """Key of the viewer figure of this stream."""
+    return f"stream:{_stream(stream_id)}:viewers"
+
+
+def events(stream_id: int) -> str:
+    """Channel of the messages about this stream."""
+    return f"stream:{_stream(stream_id)}:events"
+
+
+def _stream(stream_id: int) -> int:
+    # A bool is an int to Python: live(True) would be stream 1.
+    if isinstance(stream_id, bool) or not isinstance(stream_id, int) or stream_id < 1:
+        raise InvalidInput("stream_id", "must be an integer of at least 1", stream_id)
+    return stream_id

@@ -1,0 +1,336 @@
+"""The lease cache: values in Redis in front of queries, never older than the last acknowledged write.
+
+A reader that misses takes a lease token and fills the key only if the token is still there. A writer puts a
+`writing` marker before its commit and removes the key after it, whatever is there: a reader that loaded
+before the commit finds its token gone. Plain cache-aside gave 3 % stale reads under races, this none.
+
+The limits, all bounded by the TTL of the value: Redis loses its last writes in a failover or is restored from
+an older file; two writers are on one key and the second one dies between its commit and `end_write`; this
+process dies while it remembers removals that Redis did not take.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+import redis
+
+from rootstream_store.cache._entry import (
+    FILL,
+    LOOK,
+    RELEASE,
+    WRITING,
+    Kind,
+    Script,
+    Tokens,
+    decode,
+    jittered,
+    stored,
+)
+from rootstream_store.cache._flight import SharedLoads
+from rootstream_store.cache._pending import PendingRemovals
+from rootstream_store.cache.breaker import UNREACHED, Breaker, Unreached
+from rootstream_store.cache.effects import encode, milliseconds
+from rootstream_store.errors import InvalidInput
+
+__all__ = ["MISS", "LeaseCache", "LeaseCounters", "Load", "Miss"]
+
+_T = TypeVar("_T")
+
+Load = Callable[[], tuple[bytes | None, float]]
+"""Reads the truth: the value, or None where there is none, and how long it may be cached, in seconds."""
+
+NEGATIVE_TTL = 5.0
+WRITING_TTL = 30.0
+LEASE_TTL = 5.0
+_FIRST_PAUSE = 0.002
+_LONGEST_PAUSE = 0.025
+_LOCAL_PATIENCE = LEASE_TTL
+
+
+class Miss(Enum):
+    """The type of MISS."""
+
+    MISS = "miss"
+
+
+MISS: Final = Miss.MISS
+"""Nothing usable is cached. A type of its own, since None says that there is no such thing."""
+
+
+class LeaseCounters(msgspec.Struct, frozen=True, kw_only=True):
+    """Counted since the cache was made."""
+
+    hits: int
+    """Answers from Redis."""
+    misses: int
+    """Answers from the load function."""
+    fills: int
+    """Loaded values that Redis took."""
+    refused_fills: int
+    """Loaded values that Redis did not take, since the key was written meanwhile: each would have been
+    stale."""
+
+
+class _Call:
+    """What one call has spent waiting on Redis, in seconds: many short waits must not add up to a long
+    one."""
+
+    __slots__ = ("limit", "spent")
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.spent = 0.0
+
+
+class _Leading:
+    """A lease of this process: threads that find it wait here, not on Redis."""
+
+    __slots__ = ("done", "filled")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.filled = False
+
+
+class LeaseCache:
+    """Thread-safe. `client` is shared with others. `timeout` is that of the client, in seconds.
+
+    One call waits on Redis for at most 2.2 times `timeout`; with the breaker open it does not wait at all.
+    """
+
+    def __init__(self, client: redis.Redis, breaker: Breaker, *, timeout: float, retry_after: float) -> None:
+        self._client = client
+        self._command: Callable[..., Any] = client.execute_command
+        self._breaker = breaker
+        # No new round trip once this is spent, and the last one takes one timeout at most.
+        self._budget = 1.2 * timeout
+        self._wait_for_others = 0.8 * timeout
+        self._tokens = Tokens()
+        self._leading: dict[bytes, _Leading] = {}
+        self._shared: SharedLoads[tuple[bytes | None, float]] = SharedLoads(_LOCAL_PATIENCE)
+        self._pending = PendingRemovals(self._remove, retry_after)
+        self._count_lock = threading.Lock()
+        self._hits = self._misses = self._fills = self._refused_fills = 0
+
+    @property
+    def counters(self) -> LeaseCounters:
+        """What was counted so far."""
+        with self._count_lock:
+            return LeaseCounters(
+                hits=self._hits, misses=self._misses, fills=self._fills, refused_fills=self._refused_fills
+            )
+
+    @property
+    def pending(self) -> int:
+        """Keys that wait to be removed until Redis is back."""
+        return len(self._pending)
+
+    def get(self, key: str) -> bytes | Literal[Miss.MISS] | None:
+        """The cached value, None where it is known that there is none, or MISS. Never loads, never fills."""
+        call = _Call(self._budget)
+        name = encode(key, "key")
+        raw = self._ask(call, lambda: self._command("GET", name)) if self._clean(call) else None
+        entry = decode(raw) if isinstance(raw, bytes) else None
+        if entry is None or entry[0] not in (Kind.VALUE, Kind.NEGATIVE):
+            return MISS
+        self._hit()
+        return entry[1] if entry[0] is Kind.VALUE else None
+
+    def get_or_load(self, key: str, load: Load) -> bytes | None:
+        """The cached value, else what `load` gives, which is then cached. None: there is no such thing.
+
+        `load` may run in another thread for this call, and must not ask for the same key. A TTL of 0 or less:
+        the value is not cached; None is cached for 5 s at most. Raises what `load` raises, and InvalidInput.
+        """
+        call = _Call(self._budget)
+        name = encode(key, "key")
+        give_up = time.monotonic() + _LOCAL_PATIENCE
+        pause = _FIRST_PAUSE
+        while True:
+            lease = self._tokens.make()
+            raw = self._look(call, name, lease)
+            if raw is UNREACHED:
+                return self._load_only(name, load)
+            if raw is None:
+                return self._load_and_fill(call, name, lease, load)
+            entry = decode(raw)
+            if entry is None or entry[0] is Kind.WRITING:
+                return self._load_only(name, load)
+            kind, payload = entry
+            if kind is not Kind.LEASE:
+                self._hit()
+                return payload if kind is Kind.VALUE else None
+            # Somebody loads it. Look again when that is done, rather than take its value: it may have read
+            # too early.
+            leading = self._leading.get(raw)
+            if leading is not None:
+                # Not filled (a failed load, a TTL of 0, a write meanwhile): taking turns would only be
+                # slower.
+                if leading.done.wait(max(0.0, give_up - time.monotonic())) and leading.filled:
+                    continue
+                return self._load_only(name, load)
+            if call.spent + pause > self._wait_for_others:
+                return self._load_only(name, load)
+            time.sleep(pause)
+            call.spent += pause
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def begin_write(self, keys: Iterable[str]) -> None:
+        """Say that these keys are about to change, just before the commit. Readers then load and do not fill.
+
+        The marker lasts 30 s, so that a process that dies before `end_write` leaves the key uncached, not
+        stale.
+        """
+        names = _names(keys)
+        if not names:
+            return
+        call = _Call(self._budget)
+        lifetime = milliseconds(WRITING_TTL)
+        replies = self._ask(
+            call, lambda: self._pipeline([("SET", name, WRITING, "PX", lifetime) for name in names])
+        )
+        if replies is UNREACHED:
+            return
+        refused = [name for name, reply in zip(names, replies, strict=True) if self._refused(reply)]
+        if refused:
+            # A full Redis refuses SET but still removes: what is cached goes, and no lease can be taken
+            # either.
+            self._ask(call, lambda: self._command("UNLINK", *refused))
+
+    def end_write(self, keys: Iterable[str]) -> None:
+        """Remove these keys, after the commit, the rollback or an unknown outcome, whatever is there.
+
+        What Redis does not take now is remembered, and removed before this process serves any hit again.
+        """
+        names = _names(keys)
+        if names and not self._remove(names):
+            self._pending.add(names)
+
+    def remember(self, keys: Iterable[str]) -> None:
+        """Take note of keys that somebody tried to remove in vain, as `end_write` does."""
+        self._pending.add(_names(keys))
+
+    def close(self) -> None:
+        """Stop retrying in the background, after one last try. Other threads may still be in calls."""
+        self._pending.close()
+
+    # Reading
+
+    def _load_and_fill(self, call: _Call, name: bytes, lease: bytes, load: Load) -> bytes | None:
+        leading = self._leading[lease] = _Leading()
+        try:
+            self._miss()
+            try:
+                value, ttl = _checked(load())
+            except BaseException:
+                self._script(call, RELEASE, name, lease)
+                raise
+            if value is None:
+                ttl = min(ttl, NEGATIVE_TTL)
+            if ttl > 0:
+                filled = self._script(call, FILL, name, lease, stored(value), milliseconds(jittered(ttl)))
+                leading.filled = self._filled(filled)
+            else:
+                self._script(call, RELEASE, name, lease)
+            return value
+        finally:
+            del self._leading[lease]
+            leading.done.set()
+
+    def _load_only(self, name: bytes, load: Load) -> bytes | None:
+        self._miss()
+        return self._shared.run(name, lambda: _checked(load()))[0]
+
+    def _look(self, call: _Call, name: bytes, lease: bytes) -> bytes | Literal[Unreached.UNREACHED] | None:
+        if not self._clean(call):
+            return UNREACHED
+        raw = self._script(call, LOOK, name, lease, milliseconds(LEASE_TTL))
+        return raw if raw is None or raw is UNREACHED else bytes(raw)
+
+    def _clean(self, call: _Call) -> bool:
+        """Whether no removal is waiting, after trying to make those that are."""
+        if not self._pending:
+            return True
+        started = time.monotonic()
+        try:
+            return self._pending.flush()
+        finally:
+            call.spent += time.monotonic() - started
+
+    # Talking to Redis
+
+    def _script(self, call: _Call, script: Script, name: bytes, *arguments: bytes | int) -> Any:
+        def run() -> Any:
+            try:
+                return self._command("EVALSHA", script.sha, 1, name, *arguments)
+            except redis.exceptions.NoScriptError:
+                return self._command("EVAL", script.source, 1, name, *arguments)
+
+        return self._ask(call, run)
+
+    def _ask(self, call: _Call, operation: Callable[[], _T]) -> _T | Literal[Unreached.UNREACHED]:
+        if call.spent >= call.limit:
+            return UNREACHED
+        started = time.monotonic()
+        try:
+            return self._breaker.attempt(operation)
+        finally:
+            call.spent += time.monotonic() - started
+
+    def _pipeline(self, commands: list[tuple[bytes | str | int, ...]]) -> list[Any]:
+        with self._client.pipeline(transaction=False) as pipe:
+            queue: Callable[..., Any] = pipe.execute_command
+            for command in commands:
+                queue(*command)
+            return pipe.execute(raise_on_error=False)
+
+    def _remove(self, names: list[bytes]) -> bool:
+        return self._breaker.attempt(lambda: self._command("UNLINK", *names)) is not UNREACHED
+
+    def _refused(self, reply: object) -> bool:
+        if isinstance(reply, redis.RedisError):
+            self._breaker.note_refusal(reply)
+            return True
+        return False
+
+    # Counting: += on an attribute is not one step to Python
+
+    def _hit(self) -> None:
+        with self._count_lock:
+            self._hits += 1
+
+    def _miss(self) -> None:
+        with self._count_lock:
+            self._misses += 1
+
+    def _filled(self, reply: object) -> bool:
+        if reply is UNREACHED:
+            return False
+        filled = reply == 1
+        with self._count_lock:
+            self._fills += filled
+            self._refused_fills += not filled
+        return filled
+
+
+def _names(keys: Iterable[str]) -> list[bytes]:
+    if isinstance(keys, str):
+        raise InvalidInput("keys", "must be a collection of keys, not one text", keys)
+    return list(dict.fromkeys(encode(key, "key") for key in keys))
+
+
+def _checked(loaded: tuple[bytes | None, float]) -> tuple[bytes | None, float]:
+    value, ttl = loaded
+    if value is not None and not isinstance(value, bytes):
+        raise InvalidInput("load", f"must return bytes or None, not {type(value).__name__}")
+    if ttl > 0:
+        milliseconds(ttl)
+    elif ttl != ttl:
+        raise InvalidInput("ttl", "must be a number of seconds", ttl)
+    return value, ttl

@@ -1,0 +1,18 @@
+"""PostgreSQL: a pool of connections, running one query, translating errors."""
+
+from rootstream_store.database._connection import Connection, conninfo
+from rootstream_store.database._execute import copy_rows, execute, fetch_all, fetch_one, stream_rows
+from rootstream_store.database._pool import Pool
+from rootstream_store.database._translate import translate
+
+__all__ = [
+    "Connection",
+    "Pool",
+    "conninfo",
+    "copy_rows",
+    "execute",
+    "fetch_all",
+    "fetch_one",
+    "stream_rows",
+    "translate",
+]

@@ -1,0 +1,152 @@
+"""Running one query on one connection: parameters checked, rows made into records, errors translated."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from rootstream_store._sql_text import line_column
+from rootstream_store.database._connection import Connection
+from rootstream_store.database._translate import translate
+from rootstream_store.errors import TooManyRows
+from rootstream_store.queries import Query, row_checker
+
+__all__ = ["copy_rows", "execute", "fetch_all", "fetch_one", "stream_rows"]
+
+R = TypeVar("R")
+
+_MANY = 1000
+_PLACEHOLDER = re.compile(r"%(?:\((\w+)\)s|%)")
+_numbers = itertools.count(1)
+
+
+def execute(
+    connection: Connection, query: Query[Any], params: Mapping[str, object]
+) -> psycopg.Cursor[TupleRow]:
+    """Runs `query` and returns the cursor with its result: the connection's own, which the next call uses
+    again.
+    `params` were checked."""
+    try:
+        # Prepared at first use, except where PgBouncer stands between.
+        return connection.reused_cursor.execute(
+            query.text, params, prepare=connection.prepare_threshold is not None
+        )
+    except psycopg.Error as error:
+        raise _translated(error, connection, query, params) from error
+
+
+def fetch_one(connection: Connection, query: Query[R], params: Mapping[str, object]) -> R | None:
+    """The one row of `query`, None when there is none. Raises TooManyRows when there are more."""
+    cursor = execute(connection, query, params)
+    rows = _fetch(cursor, connection, query, params)
+    if not rows:
+        return None
+    if len(rows) > 1:
+        raise TooManyRows(f"at most one row expected, not {len(rows)}", query=query.file)
+    return query.make_row(lambda: _columns(cursor))(rows[0])
+
+
+def fetch_all(connection: Connection, query: Query[R], params: Mapping[str, object]) -> list[R]:
+    """All rows of `query`."""
+    cursor = execute(connection, query, params)
+    rows = _fetch(cursor, connection, query, params)
+    make = query.make_row(lambda: _columns(cursor))
+    if len(rows) > _MANY:
+        connection.forget_cursor()
+    return [make(row) for row in rows]
+
+
+@contextmanager
+def stream_rows(
+    connection: Connection, query: Query[R], params: Mapping[str, object], size: int
+) -> Generator[Iterator[R]]:
+    """The rows of `query` from a server-side cursor, `size` at a time; the connection is in a transaction."""
+    # A number of its own: one transaction may read the same query twice at once.
+    cursor = connection.cursor(name=f"{query.name.replace('/', '_')}_{next(_numbers)}")
+    cursor.itersize = size
+    try:
+        cursor.execute(query.text, params, binary=True)
+    except psycopg.Error as error:
+        raise _translated(error, connection, query, params) from error
+    make = query.make_row(lambda: _columns(cursor))
+
+    def rows() -> Iterator[R]:
+        # Here and not around the yield below: the block's own errors are none of ours.
+        try:
+            for row in cursor:
+                yield make(row)
+        except psycopg.Error as error:
+            raise _translated(error, connection, query, params) from error
+
+    yield rows()
+    try:
+        cursor.close()
+    except psycopg.Error as error:
+        raise _translated(error, connection, query, params) from error
+
+
+def copy_rows(
+    connection: Connection, query: Query[None], rows: Iterable[Sequence[object]], types: Sequence[str]
+) -> int:
+    """Writes `rows` by the COPY … FROM STDIN (FORMAT binary) of `query`; `types` are the columns' PostgreSQL
+    types.
+    Returns how many rows; all or none are written. Raises InvalidInput for a value that does not fit its
+    type."""
+    check = row_checker(query, types)
+    try:
+        with connection.cursor() as cursor:
+            with cursor.copy(query.text) as copy:
+                copy.set_types(types)
+                for number, row in enumerate(rows, 1):
+                    check(number, row)
+                    copy.write_row(row)
+            return cursor.rowcount
+    except psycopg.Error as error:
+        raise _translated(error, connection, query, {}) from error
+
+
+def _fetch(
+    cursor: psycopg.Cursor[TupleRow], connection: Connection, query: Query[Any], params: Mapping[str, object]
+) -> list[TupleRow]:
+    try:
+        return cursor.fetchall()
+    except psycopg.Error as error:  # a value that Python cannot hold, such as a year above 9999
+        raise _translated(error, connection, query, params) from error
+
+
+def _columns(cursor: psycopg.Cursor[Any] | psycopg.ServerCursor[Any]) -> list[str]:
+    return [column.name for column in cursor.description or ()]
+
+
+def _translated(
+    error: psycopg.Error, connection: Connection, query: Query[Any], params: Mapping[str, object]
+) -> Exception:
+    write = not query.is_read and not connection.in_transaction
+    translated = translate(error, file=query.file, params=params, write=write, broken=connection.broken)
+    if error.sqlstate == "25006":
+        # A demoted primary: this connection would refuse every write for ever; the pool opens another
+        # instead.
+        connection.close()
+    if error.diag.statement_position:
+        line, column = line_column(query.text, _offset(query.text, int(error.diag.statement_position) - 1))
+        translated.add_note(f"{query.file}, near line {line}, column {column}")
+    return translated
+
+
+def _offset(text: str, sent_offset: int) -> int:
+    """Where in the file the character is that the server counted in what psycopg sent: $1 for %(name)s, % for
+    %%."""
+    numbers: dict[str, int] = {}
+    gained = 0
+    for match in _PLACEHOLDER.finditer(text):
+        if match.start() - gained >= sent_offset:
+            break
+        sent = f"${numbers.setdefault(match[0], len(numbers) + 1)}" if match[1] else "%"
+        gained += len(match[0]) - len(sent)
+    return sent_offset + gained

@@ -1,0 +1,219 @@
+"""The connection pool: psycopg_pool with bounded waits, the most recently used connection first, and clear
+errors."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Self
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from rootstream_store.database._connection import Connection, conninfo
+from rootstream_store.database._translate import connection_error
+from rootstream_store.errors import StoreClosed, Timeout, Unavailable
+from rootstream_store.settings import Settings
+
+__all__ = ["Pool"]
+
+# One wait inside a longer one: after it gave up on a dead server the pool tries to grow again only when it is
+# asked again, so a single long wait would not notice that the server is back (psycopg issues 1315, 438).
+_WAIT_SLICE = 0.5
+_numbers = itertools.count(1)
+
+
+class Pool:
+    """Connections to one database. All waits are bounded by the settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises SettingsError, Unavailable when the server cannot be reached, PermissionDenied when it
+        refuses us."""
+        self.settings = settings
+        self.name = f"{settings.application_name}-{next(_numbers)}"
+        self._failures = _ConnectFailures()
+        self._process = os.getpid()
+        # By id: a reference would keep a connection alive that a cancelled thread has lost, see _reclaim.
+        self._handed_out: set[int] = set()
+        self._lost: deque[_PooledConnection] = deque()
+        info = conninfo(settings)
+        connection_class: type[_PooledConnection] = type(
+            "PooledConnection", (_PooledConnection,), {"failures": self._failures, "lost": self._lost}
+        )
+        kwargs: dict[str, Any] = {"autocommit": True}
+        if settings.pgbouncer:
+            kwargs["prepare_threshold"] = None
+        # Proves that the server is there and the login works, and gives the real reason where it does not.
+        try:
+            connection_class.connect(info, **kwargs).close()
+        except psycopg.Error as error:
+            raise connection_error(error, settings.database_url) from error
+        self._pool: ConnectionPool[_PooledConnection] = ConnectionPool(
+            info,
+            connection_class=connection_class,
+            kwargs=kwargs,
+            min_size=settings.pool_min_size,
+            max_size=settings.pool_size,
+            name=self.name,
+            timeout=settings.pool_timeout,
+            max_idle=settings.pool_max_idle,
+            reconnect_timeout=1.0,
+            open=False,
+        )
+        self._give_back: Callable[[Any], None] = self._pool.putconn
+        # First in, first out would wake the coldest server process at each call: 30 µs of 80. The pool has no
+        # setting for the order; a test watches that this goes on working.
+        self._pool._pool = _MostRecentFirst()
+        start = time.monotonic()
+        try:
+            self._pool.open(wait=True, timeout=settings.pool_timeout)
+        except PoolTimeout as error:
+            failure = self._failures.since(start)
+            if failure is not None:
+                raise connection_error(failure, settings.database_url) from failure
+            raise Unavailable(
+                f"pool {self.name!r} could not be filled in {settings.pool_timeout} s"
+            ) from error
+
+    def acquire(self, timeout: float | None = None) -> Connection:
+        """A connection, to be given back with `release`. Raises Timeout when all stay busy for `timeout`
+        seconds (None:
+        pool_timeout), Unavailable when the server cannot be reached, StoreClosed."""
+        if os.getpid() != self._process:
+            # The parent goes on using these very sockets: two processes on one would mix up their answers.
+            raise StoreClosed("the store belongs to the process that opened it: open another after the fork")
+        start = time.monotonic()
+        limit = self.settings.pool_timeout if timeout is None else timeout
+        while True:
+            if self._lost:
+                self._reclaim()
+            left = limit - (time.monotonic() - start)
+            try:
+                connection = self._pool.getconn(timeout=max(0.001, min(_WAIT_SLICE, left)))
+            except PoolClosed as error:
+                raise StoreClosed(f"the store is closed (pool {self.name!r})") from error
+            except (PoolTimeout, TooManyRequests) as error:
+                failure = self._failures.since(start)
+                if failure is not None:
+                    raise connection_error(failure, self.settings.database_url) from failure
+                waited = time.monotonic() - start
+                if waited >= limit:
+                    raise Timeout(
+                        f"pool {self.name!r} exhausted: no connection became free in {waited:.1f} s, "
+                        f"{self.in_use()} of {self.settings.pool_size} in use"
+                    ) from error
+                continue
+            connection.handed_out = True
+            self._handed_out.add(id(connection))
+            idle = time.monotonic() - connection.last_used
+            if idle <= self.settings.pool_check_after or _answers(connection):
+                return connection
+            # Not through psycopg_pool's own check, which sleeps for a second after the second dead
+            # connection.
+            self.release(connection)
+
+    def release(self, connection: Connection) -> None:
+        """Gives a connection back; a broken one is replaced, one left in a transaction is closed and
+        replaced."""
+        if connection.in_transaction:
+            # The thread was cancelled between BEGIN and COMMIT, and psycopg lost count of where it is.
+            connection.close()
+            connection.in_transaction = False
+        connection.last_used = time.monotonic()
+        self._handed_out.discard(id(connection))
+        if connection.closed:
+            self._give_back(connection)
+            connection.handed_out = False
+        else:
+            # Before: once it is back, another thread may have it at once.
+            connection.handed_out = False
+            self._give_back(connection)
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self._pool.closed
+
+    def in_use(self) -> int:
+        """Connections handed out now."""
+        if self._lost:
+            self._reclaim()
+        return len(self._handed_out)
+
+    def stats(self) -> dict[str, int]:
+        """psycopg_pool's counters (its manual, "Pool stats"), e.g. pool_size, pool_available,
+        requests_waiting."""
+        return self._pool.get_stats()
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Closes all connections; one in use when it is given back. Callers that wait for one get
+        StoreClosed."""
+        self._pool.close(timeout)
+
+    def _reclaim(self) -> None:
+        # A thread that is cancelled between getting a connection and the `try` that gives it back loses it:
+        # psycopg_pool would count it as in use for ever.
+        while self._lost:
+            try:
+                connection = self._lost.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            self._handed_out.discard(id(connection))
+            connection.handed_out = False
+            connection.close()
+            connection._pool = self._pool  # what putconn asks for; lost on the way out, it may not be set yet
+            self._pool.putconn(connection)
+
+
+class _MostRecentFirst(deque[Any]):
+    """A stack where psycopg_pool expects a queue."""
+
+    popleft = deque.pop
+
+
+class _ConnectFailures:
+    """The last failed attempt to connect, for the error of whoever waits for a connection."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last: tuple[float, psycopg.Error] | None = None
+
+    def record(self, error: psycopg.Error) -> None:
+        with self._lock:
+            self._last = (time.monotonic(), error)
+
+    def since(self, moment: float) -> psycopg.Error | None:
+        with self._lock:
+            return self._last[1] if self._last and self._last[0] >= moment else None
+
+
+class _PooledConnection(Connection):
+    failures: _ConnectFailures
+    lost: deque[_PooledConnection]
+    _pool: ConnectionPool[_PooledConnection] | None
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
+        try:
+            return super().connect(conninfo, **kwargs)
+        except psycopg.Error as error:
+            cls.failures.record(error)
+            raise
+
+    def __del__(self, *_: object) -> None:
+        # Whoever lost it, it goes back to the pool; not from here, since this may run inside the pool's own
+        # lock. What the pool discards itself is closed or broken, and not handed out.
+        if hasattr(self, "pgconn") and (self.handed_out or not self.closed):
+            self.lost.append(self)
+
+
+def _answers(connection: Connection) -> bool:
+    try:
+        ConnectionPool.check_connection(connection)
+    except psycopg.Error:
+        return False
+    return True

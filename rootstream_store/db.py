@@ -1,0 +1,114 @@
+"""What repositories see of the data layer: `Db`, which runs queries, be it a Store or an open Transaction."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from rootstream_store.cache import Effect
+from rootstream_store.queries import Query
+
+if TYPE_CHECKING:
+    from rootstream_store.batch import Batch
+
+__all__ = ["CachedQuery", "Db", "repository"]
+
+R = TypeVar("R")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class CachedQuery(Generic[R]):
+    """A query of one row whose answer may come from Redis.
+
+    `key` makes the Redis key from the query's parameters. `ttl` is in seconds. `expires` tells when a record
+    stops being true by itself, so that it is never cached for longer. Whoever changes the row invalidates the
+    key.
+    """
+
+    def __init__(
+        self,
+        query: Query[R],
+        *,
+        key: Callable[..., str],
+        ttl: float,
+        expires: Callable[[R], datetime | None] | None = None,
+    ) -> None:
+        self.query = query
+        self.key = key
+        self.ttl = ttl
+        self.expires = expires
+
+
+class Db(ABC):
+    """Runs queries. A Store runs each by itself; a Transaction runs all of them as one.
+
+    Every verb checks the parameters against the query file and raises QueryError or InvalidInput before the
+    server is asked. It raises Unavailable or Timeout, both retryable, when the server does not answer.
+    """
+
+    @abstractmethod
+    def one(self, query: Query[R], /, **params: object) -> R:
+        """The one row. Raises NotFound when there is none, TooManyRows when there are more."""
+
+    @abstractmethod
+    def maybe(self, query: Query[R], /, **params: object) -> R | None:
+        """The one row, or None. Raises TooManyRows."""
+
+    @abstractmethod
+    def all(self, query: Query[R], /, **params: object) -> list[R]:
+        """All rows, in the query's order."""
+
+    @abstractmethod
+    def run(self, query: Query[Any], /, **params: object) -> int:
+        """How many rows the statement changed."""
+
+    @abstractmethod
+    def stream(
+        self, query: Query[R], /, *, size: int = 1000, **params: object
+    ) -> AbstractContextManager[Iterator[R]]:
+        """All rows, `size` at a time from a server-side cursor, so that they need not fit in memory:
+        `with db.stream(q) as rows:`. Keeps one connection until the block ends."""
+
+    @abstractmethod
+    def copy(self, query: Query[None], rows: Iterable[Sequence[object]], types: Sequence[str]) -> int:
+        """Writes many rows by COPY; `types` are the PostgreSQL types of the columns. Returns how many; all or
+        none."""
+
+    @abstractmethod
+    def batch(self) -> AbstractContextManager[Batch]:
+        """Many statements in one round trip, all or none: `with db.batch() as batch: answer = batch.one(q,
+        …)`, then
+        `answer.value`."""
+
+    @abstractmethod
+    def cached(self, query: CachedQuery[R], /, **params: object) -> R | None:
+        """The one row or None, from Redis when it is known there. In a transaction always from PostgreSQL."""
+
+    @abstractmethod
+    def after_commit(self, *effects: Effect) -> None:
+        """Runs the effects on Redis once the changes before it are committed: at once in a Store, at the
+        commit of a
+        Transaction, never after a rollback. They never raise; a Redis that is down costs no write."""
+
+    @abstractmethod
+    def flow(self, steps: Generator[Any, Any, T], *, atomic: bool = False) -> T:
+        """Runs a function of several steps (see `flow`) and returns its result. `atomic`: in a
+        transaction."""
+
+    @abstractmethod
+    def transaction(self, *, isolation: str | None = None) -> AbstractContextManager[Db]:
+        """All of the block or none of it. Inside a transaction: a savepoint."""
+
+
+def repository(function: F) -> F:
+    """Marks a repository function: it does no I/O of its own, but returns what a verb of its `db` returns."""
+    registered.append(function)
+    return function
+
+
+registered: list[Callable[..., Any]] = []
+"""Every repository function there is, for tests and tools that look at all of them."""

@@ -1,0 +1,165 @@
+"""Whether the servers hold what the script did. Each check reads back and compares; each can fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from rootstream_store import events
+from rootstream_store.cache import keys
+from rootstream_store.demo.evening import STREAM, Evening, Played
+from rootstream_store.errors import AuthenticationFailed
+from rootstream_store.records import Event
+from rootstream_store.repositories import recordings, sessions, stream_sessions, streams, usage
+from rootstream_store.store import Store
+
+__all__ = ["Check", "check_evening"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that must hold. `problems` says what does not, empty when all is well."""
+
+    name: str
+    compared: int
+    problems: list[str]
+
+    @property
+    def ok(self) -> bool:
+        """True when something was compared and nothing differed."""
+        return self.compared > 0 and not self.problems
+
+
+@dataclass
+class _Rebuilt:
+    """A stream's state folded from its events."""
+
+    is_live: bool = False
+    total_viewers: int = 0
+    peak_viewers: int = 0
+    bytes_sent: int = 0
+    present: int = 0
+
+    def apply(self, event: Event) -> None:
+        data = event.event_data
+        match event.event_type:
+            case "StreamStarted":
+                self.is_live = True
+            case "ViewersJoined":
+                self.total_viewers += data["count"]
+                self.present += data["count"]
+                self.peak_viewers = max(self.peak_viewers, self.present)
+            case "ViewersLeft":
+                self.present -= data["count"]
+            case "BytesSent":
+                self.bytes_sent += data["bytes"]
+            case "StreamStopped":
+                self.is_live = False
+                self.present = 0
+
+
+def check_evening(evening: Evening, played: list[Played]) -> list[Check]:
+    """All checks, in the order they are shown."""
+    store = evening.store
+    each: list[tuple[str, Callable[[Store, Played], list[str]]]] = [
+        ("state rebuilt from the event log equals the tables", _rebuilt_equals_tables),
+        ("usage sums equal what was sent", _usage_equals_script),
+        ("peak and total viewers equal what the script did", _viewers_equal_script),
+        ("recordings have the size and length of the script", _recordings_equal_script),
+        ("no live stream is left in Redis", _nothing_live),
+        ("logged-out tokens are refused", _token_refused),
+    ]
+    checks = [
+        Check(name=name, compared=len(played), problems=[text for one in played for text in find(store, one)])
+        for name, find in each
+    ]
+    appended = sum(events.get_version(store, STREAM, str(one.stream_id)) for one in played)
+    problems = (
+        []
+        if appended == evening.events_appended
+        else [f"{appended} events found, {evening.events_appended} appended"]
+    )
+    checks.append(
+        Check(name="no event is missing or doubled", compared=evening.events_appended, problems=problems)
+    )
+    return checks
+
+
+def _rebuilt_equals_tables(store: Store, one: Played) -> list[str]:
+    state = _Rebuilt()
+    with events.stream(store, STREAM, str(one.stream_id)) as found:
+        for event in found:
+            state.apply(event)
+    stream = streams.get(store, one.stream_id)
+    session = stream_sessions.get(store, one.stream_id, one.session_id)
+    return _differences(
+        one,
+        {
+            "is_live": (stream.is_live, state.is_live),
+            "viewer_count": (stream.viewer_count, state.present),
+            "total_viewers": (session.total_viewers, state.total_viewers),
+            "peak_viewers": (session.peak_viewers, state.peak_viewers),
+            "total_bytes_sent": (session.total_bytes_sent, state.bytes_sent),
+        },
+    )
+
+
+def _usage_equals_script(store: Store, one: Played) -> list[str]:
+    now = datetime.now(UTC)
+    total = usage.total_by_user(
+        store, one.user_id, since=now - timedelta(days=1), until=now + timedelta(days=1)
+    )
+    plan = one.broadcast
+    # stream_start and stream_end, and one entry for each viewer who came or went.
+    entries = 2 + plan.total_viewers + plan.departures
+    return _differences(
+        one,
+        {"entries": (total.events, entries), "bytes_transferred": (total.bytes_transferred, plan.bytes_sent)},
+    )
+
+
+def _viewers_equal_script(store: Store, one: Played) -> list[str]:
+    session = stream_sessions.get(store, one.stream_id, one.session_id)
+    plan = one.broadcast
+    return _differences(
+        one,
+        {
+            "peak_viewers": (session.peak_viewers, plan.peak_viewers),
+            "total_viewers": (session.total_viewers, plan.total_viewers),
+        },
+    )
+
+
+def _recordings_equal_script(store: Store, one: Played) -> list[str]:
+    plan = one.broadcast
+    seconds = len(plan.minutes) * 60
+    expected = [(plan.bitrate_kbps * 125 * seconds, seconds)] if plan.is_recorded else []
+    found = recordings.list_by_stream(store, one.stream_id)
+    return _differences(
+        one, {"recordings": ([(file.file_size_bytes, file.duration_seconds) for file in found], expected)}
+    )
+
+
+def _nothing_live(store: Store, one: Played) -> list[str]:
+    left: dict[str, tuple[object, object]] = {"is_live": (streams.is_live(store, one.stream_id), False)}
+    if store.settings.redis_url:
+        # is_live has just filled the key with what PostgreSQL says; what was left over would have answered it.
+        left["viewers key"] = (bool(store.redis.exists(keys.viewers(one.stream_id))), False)
+    return _differences(one, left)
+
+
+def _token_refused(store: Store, one: Played) -> list[str]:
+    try:
+        sessions.validate(store, one.token)
+    except AuthenticationFailed:
+        return []
+    return [f"stream {one.stream_id}: the token is still valid"]
+
+
+def _differences(one: Played, values: dict[str, tuple[object, object]]) -> list[str]:
+    return [
+        f"stream {one.stream_id}: {name} is {found}, expected {expected}"
+        for name, (found, expected) in values.items()
+        if found != expected
+    ]

@@ -1,0 +1,37 @@
+"""The event log: what happened to each aggregate, append-only, in order, and who caused it."""
+
+from __future__ import annotations
+
+from rootstream_store.events._append import (
+    ANY,
+    EXISTS,
+    MAX_BATCH_EVENTS,
+    NO_STREAM,
+    Expected,
+    NewEvent,
+    append,
+    append_many,
+)
+from rootstream_store.events._payload import MAX_PAYLOAD_BYTES
+from rootstream_store.events._read import find_head, get, get_version, list_by_user, read, stream
+from rootstream_store.events._snapshots import load_snapshot, save_snapshot
+
+__all__ = [
+    "ANY",
+    "EXISTS",
+    "MAX_BATCH_EVENTS",
+    "MAX_PAYLOAD_BYTES",
+    "NO_STREAM",
+    "Expected",
+    "NewEvent",
+    "append",
+    "append_many",
+    "find_head",
+    "get",
+    "get_version",
+    "list_by_user",
+    "load_snapshot",
+    "read",
+    "save_snapshot",
+    "stream",
+]

@@ -1,0 +1,83 @@
+"""From Python values to the JSON text that is stored. What would come back as something else is refused."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import msgspec
+
+from rootstream_store.errors import InvalidInput
+
+__all__ = ["MAX_PAYLOAD_BYTES", "to_json"]
+
+MAX_PAYLOAD_BYTES = 1024 * 1024
+"""Largest JSON text of one event's data, one event's metadata or one snapshot's state, in bytes of UTF-8."""
+
+# The escape of U+0000, which jsonb cannot hold, and not a backslash that is followed by the letters u0000.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def to_json(value: object, field: str) -> str:
+    """The JSON of `value`: a dict, list, dataclass or msgspec.Struct, or bytes that are JSON already.
+
+    Raises InvalidInput, with `field` as the name of the value, for what is no JSON object or array, for NaN
+    and infinities, U+0000, lone surrogates, invalid UTF-8, nesting too deep, and more than MAX_PAYLOAD_BYTES.
+    """
+    if isinstance(value, bytes | bytearray | memoryview | msgspec.Raw):
+        encoded = _checked(bytes(value), field)
+    else:
+        encoded = _encode(value, field)
+    if len(encoded) > MAX_PAYLOAD_BYTES:
+        raise InvalidInput(field, f"may be at most {MAX_PAYLOAD_BYTES} bytes of JSON, not {len(encoded)}")
+    if not encoded.startswith((b"{", b"[")):
+        raise InvalidInput(field, "must be a JSON object or array; JSON text is given as bytes")
+    if b"\\u0000" in encoded and _NUL.search(encoded):
+        raise InvalidInput(field, "must not contain the character U+0000")
+    try:
+        return encoded.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(field, f"must be valid UTF-8: {error}") from error
+
+
+def _encode(value: object, field: str) -> bytes:
+    try:
+        encoded = msgspec.json.encode(value)
+        # The encoder writes null for them without a word.
+        if b"null" in encoded and _has_non_finite(value):
+            raise InvalidInput(field, "must not contain NaN or an infinity: JSON has none")
+    except InvalidInput:
+        raise
+    except RecursionError as error:
+        raise InvalidInput(field, "is nested too deeply, or contains itself") from error
+    except UnicodeEncodeError as error:
+        raise InvalidInput(field, f"must be valid Unicode: {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput(field, f"cannot be written as JSON: {error}") from error
+    return encoded
+
+
+def _checked(raw: bytes, field: str) -> bytes:
+    try:
+        msgspec.json.decode(raw)
+    except RecursionError as error:
+        raise InvalidInput(field, "is nested too deeply") from error
+    except ValueError as error:
+        raise InvalidInput(field, f"must be JSON: {error}") from error
+    return raw.strip()
+
+
+def _has_non_finite(value: object) -> bool:
+    # enc_hook: for msgspec.Raw, which is JSON already and cannot hold one.
+    pending: list[Any] = [msgspec.to_builtins(value, enc_hook=lambda _: None)]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, float):
+            if not math.isfinite(item):
+                return True
+        elif isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, list | tuple | set | frozenset):
+            pending.extend(item)
+    return False

@@ -1,0 +1,103 @@
+"""Repository functions of several steps, written once for every kind of Db.
+
+Such a function is a generator that yields steps and gets their results: `user = yield from one(_GET,
+user_id=1)`. `db.flow(...)` runs it. The steps say what is to be done; only the Db does it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Generator
+from typing import Any, ParamSpec, TypeVar
+
+from rootstream_store.cache import Effect
+from rootstream_store.db import CachedQuery, Db
+from rootstream_store.queries import Query
+
+__all__ = [
+    "Flow",
+    "Step",
+    "after_commit",
+    "atomically",
+    "cached",
+    "compute",
+    "drive",
+    "maybe",
+    "one",
+    "rows",
+    "run",
+]
+
+R = TypeVar("R")
+T = TypeVar("T")
+P = ParamSpec("P")
+
+Step = Callable[[Db], Any]
+Flow = Generator[Step, Any, T]
+
+
+def one(query: Query[R], /, **params: object) -> Flow[R]:
+    """The one row. Raises NotFound."""
+    result: R = yield lambda db: db.one(query, **params)
+    return result
+
+
+def maybe(query: Query[R], /, **params: object) -> Flow[R | None]:
+    """The one row, or None."""
+    result: R | None = yield lambda db: db.maybe(query, **params)
+    return result
+
+
+def rows(query: Query[R], **params: object) -> Flow[list[R]]:
+    """All rows."""
+    result: list[R] = yield lambda db: db.all(query, **params)
+    return result
+
+
+def run(query: Query[Any], /, **params: object) -> Flow[int]:
+    """How many rows were changed."""
+    result: int = yield lambda db: db.run(query, **params)
+    return result
+
+
+def cached(query: CachedQuery[R], /, **params: object) -> Flow[R | None]:
+    """The one row or None, from Redis when it is known there."""
+    result: R | None = yield lambda db: db.cached(query, **params)
+    return result
+
+
+def compute(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
+    """Work that keeps a processor busy, such as a password hash."""
+    result: T = yield lambda _: function(*args, **kwargs)
+    return result
+
+
+def atomically(steps: Flow[T]) -> Flow[T]:
+    """`steps` in a transaction of their own, so that no connection is held during the steps around them."""
+    result: T = yield lambda db: db.flow(steps, atomic=True)
+    return result
+
+
+def after_commit(*effects: Effect) -> Flow[None]:
+    """Effects on Redis, once what came before is committed."""
+    yield lambda db: db.after_commit(*effects)
+
+
+def drive(db: Db, steps: Flow[T]) -> T:
+    """Runs `steps` on `db`. An error of a step is raised inside the function, which may handle it."""
+    resume: Callable[[], Step] = lambda: next(steps)  # noqa: E731  # what to do with the answer of the step before
+    try:
+        while True:
+            try:
+                step = resume()
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            try:
+                result = step(db)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the function sees it, and may let it pass
+                resume = functools.partial(steps.throw, error)
+            else:
+                resume = functools.partial(steps.send, result)
+    finally:
+        steps.close()

@@ -1,0 +1,54 @@
+"""What has to be done from time to time, by a timer: partitions ahead, retention, expired sessions."""
+
+from __future__ import annotations
+
+import msgspec
+
+from rootstream_store.db import Db, repository
+from rootstream_store.flow import Flow, one
+from rootstream_store.queries import query
+from rootstream_store.repositories import sessions
+from rootstream_store.repositories._limit import check_limit
+
+__all__ = ["MaintenanceReport", "run"]
+
+_CREATE_USAGE_PARTITIONS = query("maintenance/create_usage_partitions", int)
+_DROP_USAGE_PARTITIONS = query("maintenance/drop_usage_partitions", int)
+
+# 100 years. PostgreSQL plans queries over so many partitions well enough, but nobody means more.
+_MAX_MONTHS = 1200
+
+
+class MaintenanceReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run did."""
+
+    usage_partitions_created: int
+    usage_partitions_dropped: int
+    """0 where all usage is kept."""
+    sessions_deleted: int
+    """Expired login sessions."""
+
+
+@repository
+def run(db: Db, *, months_ahead: int = 3, keep_usage_months: int | None = None) -> MaintenanceReport:
+    """Makes the usage partitions of the current month and of `months_ahead` more (1 to 1200, UTC), drops old usage,
+    and deletes expired sessions. To be run daily; several at once do no harm.
+
+    `keep_usage_months`: how many full months before the current one stay, 1 to 1200; older usage is lost. None: all
+    of it stays. Each step is committed by itself on a Store. Raises Timeout, retryable, when a table stays locked.
+    """
+    check_limit(months_ahead, "months_ahead", _MAX_MONTHS)
+    if keep_usage_months is not None:
+        check_limit(keep_usage_months, "keep_usage_months", _MAX_MONTHS)
+    return db.flow(_run(months_ahead, keep_usage_months))
+
+
+def _run(months_ahead: int, keep_usage_months: int | None) -> Flow[MaintenanceReport]:
+    created = yield from one(_CREATE_USAGE_PARTITIONS, months=months_ahead + 1)
+    dropped = 0
+    if keep_usage_months is not None:
+        dropped = yield from one(_DROP_USAGE_PARTITIONS, months=keep_usage_months)
+    deleted: int = yield lambda db: sessions.delete_expired(db)
+    return MaintenanceReport(
+        usage_partitions_created=created, usage_partitions_dropped=dropped, sessions_deleted=deleted
+    )

@@ -1,0 +1,254 @@
+"""The rows that queries return. Frozen: a record tells of the moment it was read.
+
+All times are timezone-aware. Sizes are in bytes, bitrates in kbit/s (1000 bit), durations in whole seconds.
+None means "not known" or "not yet" as each field says.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from rootstream_store.secret import Secret
+
+__all__ = [
+    "AggregateHead",
+    "Appended",
+    "BillingAccount",
+    "CreatedSession",
+    "CreatedStream",
+    "Event",
+    "MonthlyUsage",
+    "QuotaUsage",
+    "Recording",
+    "Session",
+    "Snapshot",
+    "Stream",
+    "StreamSession",
+    "UsageTotal",
+    "User",
+]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all records."""
+
+
+class User(Record):
+    """An account. The password hash never leaves the library."""
+
+    id: int
+    username: str
+    """Unique whatever its case."""
+    email: str
+    """Unique whatever its case."""
+    display_name: str | None
+    """None: show the username."""
+    avatar_url: str | None
+    is_verified: bool
+    """The e-mail address was confirmed."""
+    is_active: bool
+    """False: may not log in, and every login session is refused."""
+    created_at: datetime
+    updated_at: datetime
+    last_login_at: datetime | None
+    """None: never logged in."""
+
+
+class Session(Record):
+    """A login session. Its token is known to the client only; `token_hash` (SHA-256) names it here."""
+
+    token_hash: bytes
+    user_id: int
+    device_id: str | None
+    user_agent: str | None
+    ip_address: str | None
+    """IPv4 or IPv6, in PostgreSQL's short form. None: not given."""
+    created_at: datetime
+    expires_at: datetime
+    last_activity: datetime
+    is_active: bool
+    """False: revoked."""
+
+
+class CreatedSession(Session):
+    """A login session just made, with the token that its client presents. It is shown this once."""
+
+    token: Secret
+
+
+class Stream(Record):
+    """A channel of a user. The stream key is not part of it: see `streams.get_key`."""
+
+    id: int
+    user_id: int
+    name: str
+    description: str | None
+    stream_url: str | None
+    thumbnail_url: str | None
+    is_live: bool
+    viewer_count: int
+    """Viewers at the last stats update; 0 while off air."""
+    bitrate_kbps: int | None
+    resolution: str | None
+    """Width x height in pixels: "1920x1080"."""
+    fps: float | None
+    """Frames per second."""
+    codec: str | None
+    is_public: bool
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    """Start of the broadcast on air or, while off air, of the last one. None: never on air."""
+    ended_at: datetime | None
+    """End of the last broadcast. None: never ended one, or on air now."""
+
+
+class CreatedStream(Stream):
+    """A stream just made, with the key that its encoder presents."""
+
+    stream_key: Secret
+
+
+class StreamSession(Record):
+    """One time on air."""
+
+    stream_id: int
+    id: int
+    session_start: datetime
+    session_end: datetime | None
+    """None: on air."""
+    total_viewers: int
+    """Viewers who ever joined."""
+    peak_viewers: int
+    """Most viewers at one time; never above total_viewers."""
+    total_bytes_sent: int
+    duration_seconds: int | None
+    """None: on air."""
+    is_recorded: bool
+    recording_path: str | None
+
+
+class Recording(Record):
+    """A file recorded from a stream."""
+
+    stream_id: int
+    id: int
+    session_id: int | None
+    """The time on air it came from. None: unknown, or deleted since."""
+    file_path: str
+    file_size_bytes: int
+    duration_seconds: int
+    codec: str | None
+    resolution: str | None
+    fps: float | None
+    bitrate_kbps: int | None
+    is_processed: bool
+    """Transcoding and thumbnails are done."""
+    is_available: bool
+    """False: hidden, or its file is gone."""
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None
+    """From then on the file may be deleted. None: kept."""
+
+
+class UsageTotal(Record):
+    """What was consumed in a span of time."""
+
+    events: int
+    bytes_transferred: int
+    duration_seconds: int
+
+
+class MonthlyUsage(Record):
+    """What a user consumed in one calendar month (UTC)."""
+
+    month: date
+    """Its first day."""
+    events: int
+    bytes_transferred: int
+    duration_seconds: int
+
+
+class BillingAccount(Record):
+    """How a user pays and what the tier allows."""
+
+    user_id: int
+    payment_method: str | None
+    """A label of the payment provider, never a card number. None: none given."""
+    subscription_tier: str
+    """free, pro or enterprise."""
+    monthly_limit_gb: int | None
+    """In units of 10^9 bytes a calendar month (UTC). None: no limit."""
+    created_at: datetime
+    updated_at: datetime
+
+
+class QuotaUsage(Record):
+    """A user's transfer in one calendar month (UTC) against the limit."""
+
+    user_id: int
+    subscription_tier: str
+    monthly_limit_gb: int | None
+    """None: no limit."""
+    bytes_transferred: int
+    is_over_limit: bool
+
+
+class AggregateHead(Record):
+    """Where an aggregate's events end."""
+
+    aggregate_id: str
+    aggregate_type: str
+    version: int
+    """Of its last event."""
+    is_closed: bool
+
+
+class Appended(Record):
+    """Where an event just appended stands in the log."""
+
+    version: int
+    """From 1, without gaps within its aggregate."""
+    position: int
+    """Its place in the whole log; see Event."""
+    event_id: UUID
+    timestamp: datetime
+
+
+class Event(Record):
+    """One event of the log, never changed."""
+
+    position: int
+    """Its place in the whole log. Grows, with gaps; not a safe cursor while transactions are open."""
+    aggregate_id: str
+    aggregate_type: str
+    version: int
+    """From 1, without gaps within its aggregate."""
+    event_type: str
+    event_id: UUID
+    event_data: Any
+    """Decoded JSON."""
+    metadata: Any
+    """Decoded JSON. None: none given."""
+    user_id: int | None
+    """Who caused it. None: the system. Kept when the user is deleted."""
+    timestamp: datetime
+
+
+class Snapshot(Record):
+    """The folded state of an aggregate as of one version."""
+
+    aggregate_id: str
+    aggregate_type: str
+    version: int
+    position: int
+    """Of the event it includes last."""
+    schema_version: int
+    """Of the shape of `state`; a changed fold reads only its own."""
+    state: Any
+    created_at: datetime

@@ -1,0 +1,1 @@
+"""Plain typed functions, one module a table: `users.get(store, 1)`."""

@@ -1,0 +1,61 @@
+"""What streams and stream_sessions share: the end of a broadcast, messages to Redis, refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rootstream_store.cache import Delete, Effect, Invalidate, Publish, keys
+from rootstream_store.errors import Conflict, InvalidInput
+from rootstream_store.flow import Flow, after_commit, maybe, one
+from rootstream_store.queries import Query, query
+from rootstream_store.records import Stream, StreamSession
+
+__all__ = ["check_count", "gone_off_air", "gone_on_air", "not_on_air", "stop"]
+
+_GET = query("streams/get", Stream)
+_GET_SESSION = query("stream_sessions/get", StreamSession)
+_STOP = query("streams/stop", StreamSession)
+
+
+def check_count(field: str, value: int) -> int:
+    """`value`. Raises InvalidInput when it is not an integer of at least 0: what is added up must not take
+    away."""
+    if type(value) is not int or value < 0:
+        raise InvalidInput(field, "must be an integer of at least 0", value)
+    return value
+
+
+def gone_on_air(stream_id: int) -> tuple[Effect, ...]:
+    """What Redis is told when a broadcast has begun."""
+    return (
+        Invalidate(keys.live(stream_id)),
+        Delete(keys.viewers(stream_id)),
+        Publish(keys.events(stream_id), "started"),
+    )
+
+
+def gone_off_air(stream_id: int) -> tuple[Effect, ...]:
+    """What Redis is told when a broadcast has ended."""
+    return (
+        Invalidate(keys.live(stream_id)),
+        Delete(keys.viewers(stream_id)),
+        Publish(keys.events(stream_id), "ended"),
+    )
+
+
+def not_on_air(stream_id: int, refused: Query[Any]) -> Flow[Conflict]:
+    """The error for a statement that found no open session. Raises NotFound when there is no such stream."""
+    yield from one(_GET, stream_id=stream_id)
+    return Conflict(f"stream {stream_id} is not live", query=refused.file)
+
+
+def stop(stream_id: int, session_id: int | None) -> Flow[StreamSession]:
+    """Ends the broadcast; with a session_id only if that is the one on air. Raises Conflict, NotFound."""
+    session = yield from maybe(_STOP, stream_id=stream_id, session_id=session_id)
+    if session is not None:
+        yield from after_commit(*gone_off_air(stream_id))
+        return session
+    if session_id is None:
+        raise (yield from not_on_air(stream_id, _STOP))
+    yield from one(_GET_SESSION, stream_id=stream_id, session_id=session_id)
+    raise Conflict(f"stream session {session_id} of stream {stream_id} has ended already", query=_STOP.file)

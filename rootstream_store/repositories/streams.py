@@ -1,0 +1,299 @@
+"""Streams: the channels of users, their keys, and whether they are on air.
+
+A stream is on air while it has an open stream session. `start` and `stop` change both in one statement.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from rootstream_store.cache import Delete, Invalidate, SetValue, keys
+from rootstream_store.db import CachedQuery, Db, repository
+from rootstream_store.errors import Conflict, NotFound
+from rootstream_store.flow import Flow, after_commit, cached, maybe, one
+from rootstream_store.queries import query
+from rootstream_store.records import CreatedStream, Stream, StreamSession
+from rootstream_store.repositories import _live
+from rootstream_store.repositories._page import check_limit
+from rootstream_store.repositories._unset import UNSET, Unset
+from rootstream_store.secret import Secret
+
+__all__ = [
+    "create",
+    "delete",
+    "get",
+    "get_by_key",
+    "get_key",
+    "get_viewer_count",
+    "is_live",
+    "list_by_user",
+    "list_live",
+    "rotate_key",
+    "start",
+    "stop",
+    "update",
+    "update_stats",
+]
+
+_CREATE = query("streams/create", Stream)
+_DELETE = query("streams/delete", bool)
+_GET = query("streams/get", Stream)
+_GET_BY_KEY = query("streams/get_by_key", Stream)
+_GET_KEY = query("streams/get_key", str)
+_GET_VIEWER_COUNT = query("streams/get_viewer_count", int)
+_IS_LIVE = CachedQuery(query("streams/is_live", bool), key=keys.live, ttl=keys.LIVE_TTL)
+_LIST_BY_USER = query("streams/list_by_user", Stream)
+_LIST_LIVE = query("streams/list_live", Stream)
+_ROTATE_KEY = query("streams/rotate_key", int)
+_START = query("streams/start", StreamSession)
+_UPDATE = query("streams/update", Stream)
+_UPDATE_STATS = query("streams/update_stats", Stream)
+
+
+@repository
+def create(
+    db: Db,
+    user_id: int,
+    *,
+    name: str,
+    description: str | None = None,
+    stream_url: str | None = None,
+    thumbnail_url: str | None = None,
+    is_public: bool = True,
+) -> CreatedStream:
+    """A new stream of a user, off air, with a new key of 256 random bits.
+
+    `is_public`: False keeps it out of `list_live`. Raises NotFound (no such user), InvalidInput.
+    """
+
+    def steps() -> Flow[CreatedStream]:
+        key = Secret.generate()
+        stream = yield from one(
+            _CREATE,
+            user_id=user_id,
+            name=name,
+            description=description,
+            stream_key=key.reveal(),
+            stream_url=stream_url,
+            thumbnail_url=thumbnail_url,
+            is_public=is_public,
+        )
+        # Someone may have asked for this id before it was taken, and the cache knows for a while that it is
+        # not there.
+        yield from after_commit(Invalidate(keys.live(stream.id)))
+        return CreatedStream(**msgspec.structs.asdict(stream), stream_key=key)
+
+    return db.flow(steps())
+
+
+@repository
+def get(db: Db, stream_id: int) -> Stream:
+    """The stream with this id. Raises NotFound."""
+    return db.one(_GET, stream_id=stream_id)
+
+
+@repository
+def get_by_key(db: Db, stream_key: str | Secret) -> Stream:
+    """The stream that an encoder with this key feeds. Raises NotFound, which does not show the key."""
+    return db.one(
+        _GET_BY_KEY, stream_key=stream_key.reveal() if isinstance(stream_key, Secret) else stream_key
+    )
+
+
+@repository
+def get_key(db: Db, stream_id: int) -> Secret:
+    """The stream's key, to be shown to its owner only. Raises NotFound."""
+
+    def steps() -> Flow[Secret]:
+        return Secret((yield from one(_GET_KEY, stream_id=stream_id)))
+
+    return db.flow(steps())
+
+
+@repository
+def rotate_key(db: Db, stream_id: int) -> Secret:
+    """Gives the stream a new key, which is returned. The old one is refused from then on; a broadcast that is
+    on air goes on. Raises NotFound."""
+
+    def steps() -> Flow[Secret]:
+        key = Secret.generate()
+        yield from one(_ROTATE_KEY, stream_id=stream_id, stream_key=key.reveal())
+        return key
+
+    return db.flow(steps())
+
+
+@repository
+def list_by_user(db: Db, user_id: int, *, after_id: int = 0, limit: int = 100) -> list[Stream]:
+    """The user's streams in order of id, from after `after_id` on; none for a user that is not there.
+
+    `limit`: 1 to 1000, else InvalidInput.
+    """
+    return db.all(_LIST_BY_USER, user_id=user_id, after_id=after_id, limit=check_limit(limit))
+
+
+@repository
+def list_live(db: Db, *, after_id: int = 0, limit: int = 100) -> list[Stream]:
+    """The public streams on air in order of id, from after `after_id` on. `limit`: 1 to 1000, else
+    InvalidInput."""
+    return db.all(_LIST_LIVE, after_id=after_id, limit=check_limit(limit))
+
+
+@repository
+def update(
+    db: Db,
+    stream_id: int,
+    *,
+    name: str | Unset = UNSET,
+    description: str | Unset | None = UNSET,
+    stream_url: str | Unset | None = UNSET,
+    thumbnail_url: str | Unset | None = UNSET,
+    is_public: bool | Unset = UNSET,
+) -> Stream:
+    """Changes what is given and leaves the rest; None clears. The stream as it is now. Raises NotFound,
+    InvalidInput."""
+    return db.one(
+        _UPDATE,
+        stream_id=stream_id,
+        **_changes(
+            name=name,
+            description=description,
+            stream_url=stream_url,
+            thumbnail_url=thumbnail_url,
+            is_public=is_public,
+        ),
+    )
+
+
+@repository
+def start(
+    db: Db,
+    stream_id: int,
+    *,
+    bitrate_kbps: int | None = None,
+    resolution: str | None = None,
+    fps: float | None = None,
+    codec: str | None = None,
+    is_recorded: bool = False,
+    recording_path: str | None = None,
+) -> StreamSession:
+    """Puts the stream on air: opens a stream session, which is returned, resets the viewers, and logs the
+    usage.
+
+    The four of quality hold for this broadcast; None: not known. `resolution` is "1920x1080",
+    `recording_path` where the broadcast is recorded. Of callers at the same time one succeeds. Publishes
+    "started" on the stream's channel. Raises Conflict (already live), NotFound, InvalidInput.
+    """
+
+    def steps() -> Flow[StreamSession]:
+        session = yield from maybe(
+            _START,
+            stream_id=stream_id,
+            bitrate_kbps=bitrate_kbps,
+            resolution=resolution,
+            fps=fps,
+            codec=codec,
+            is_recorded=is_recorded,
+            recording_path=recording_path,
+        )
+        if session is None:
+            yield from one(_GET, stream_id=stream_id)
+            raise Conflict(f"stream {stream_id} is already live", query=_START.file)
+        yield from after_commit(*_live.gone_on_air(stream_id))
+        return session
+
+    return db.flow(steps())
+
+
+@repository
+def stop(db: Db, stream_id: int) -> StreamSession:
+    """Takes the stream off air: closes its stream session, which is returned, with the duration by the
+    database's clock, and logs the usage (bytes and seconds). Of callers at the same time one succeeds.
+
+    Publishes "ended" on the stream's channel. Raises Conflict (not live), NotFound. To end one known session
+    and never a later one, see `stream_sessions.end`.
+    """
+    return db.flow(_live.stop(stream_id, None))
+
+
+@repository
+def update_stats(
+    db: Db,
+    stream_id: int,
+    *,
+    viewer_count: int | Unset = UNSET,
+    bitrate_kbps: int | Unset | None = UNSET,
+    resolution: str | Unset | None = UNSET,
+    fps: float | Unset | None = UNSET,
+    codec: str | Unset | None = UNSET,
+    bytes_sent: int = 0,
+) -> Stream:
+    """What an encoder reports of the broadcast on air; what is not given stays, None means not known.
+
+    `viewer_count` replaces the number of viewers and raises the session's peak, and its total to at least the
+    peak. `bytes_sent` is what was sent since the last report; it is added. Where joins and leaves are told
+    one by one use `stream_sessions.add_viewers` instead. Raises Conflict (not live), NotFound, InvalidInput.
+    """
+
+    def steps() -> Flow[Stream]:
+        stream = yield from maybe(
+            _UPDATE_STATS,
+            stream_id=stream_id,
+            bytes_sent=_live.check_count("bytes_sent", bytes_sent),
+            **_changes(
+                viewer_count=viewer_count,
+                bitrate_kbps=bitrate_kbps,
+                resolution=resolution,
+                fps=fps,
+                codec=codec,
+            ),
+        )
+        if stream is None:
+            raise (yield from _live.not_on_air(stream_id, _UPDATE_STATS))
+        if viewer_count is not UNSET:
+            yield from after_commit(SetValue(keys.viewers(stream_id), stream.viewer_count, keys.VIEWERS_TTL))
+        return stream
+
+    return db.flow(steps())
+
+
+@repository
+def is_live(db: Db, stream_id: int) -> bool:
+    """Whether the stream is on air; from Redis for up to an hour, where start, stop and delete renew it.
+    Raises NotFound."""
+
+    def steps() -> Flow[bool]:
+        live = yield from cached(_IS_LIVE, stream_id=stream_id)
+        if live is None:
+            raise NotFound("stream", {"stream_id": stream_id}, query=_IS_LIVE.query.file)
+        return live
+
+    return db.flow(steps())
+
+
+@repository
+def get_viewer_count(db: Db, stream_id: int) -> int:
+    """How many watch the stream now; 0 while off air. Raises NotFound."""
+    return db.one(_GET_VIEWER_COUNT, stream_id=stream_id)
+
+
+@repository
+def delete(db: Db, stream_id: int) -> None:
+    """Deletes the stream with its sessions and recordings; usage logs stay. If it is on air, that ends: the
+    usage is logged and "ended" is published. Raises NotFound."""
+
+    def steps() -> Flow[None]:
+        was_live = yield from one(_DELETE, stream_id=stream_id)
+        if was_live:
+            yield from after_commit(*_live.gone_off_air(stream_id))
+        else:
+            yield from after_commit(Invalidate(keys.live(stream_id)), Delete(keys.viewers(stream_id)))
+
+    return db.flow(steps())
+
+
+def _changes(**values: object) -> dict[str, object]:
+    """For each value two parameters: set_<name>, whether it was given, and the value itself."""
+    parameters: dict[str, object] = {f"set_{name}": value is not UNSET for name, value in values.items()}
+    parameters.update((name, None if value is UNSET else value) for name, value in values.items())
+    return parameters

@@ -1,0 +1,308 @@
+"""The store: one object a process opens, from which all threads call the repositories."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import msgspec
+import psycopg
+
+from rootstream_store.batch import Batch
+from rootstream_store.cache import Cache, Effect, Invalidate
+from rootstream_store.database import Connection, Pool, copy_rows, execute, fetch_all, fetch_one
+from rootstream_store.db import CachedQuery, Db
+from rootstream_store.errors import Conflict, NotFound, RootStreamError, Unavailable
+from rootstream_store.flow import drive
+from rootstream_store.queries import Query
+from rootstream_store.settings import Settings
+from rootstream_store.transaction import Observer, Transaction, begin, isolation_level, run_transaction
+
+if TYPE_CHECKING:
+    import redis
+
+    from rootstream_store.cache import Subscription
+    from rootstream_store.health import Health
+
+__all__ = ["Store"]
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+_log = logging.getLogger("rootstream_store")
+
+
+class Store(Db):
+    """A pool of PostgreSQL connections and a Redis client behind the verbs of Db. Safe for all threads.
+
+    Each call is one statement, committed by itself. `with store.transaction() as tx:` makes several one.
+    Use as a context manager, or call `close()`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Opens the store; see `open`."""
+        self.settings = settings
+        self._cache = Cache(settings)
+        try:
+            self._pool = Pool(settings)
+        except BaseException:
+            self._cache.close()
+            raise
+        self._observe: Observer = _unobserved
+        self._on_close: list[Callable[[], None]] = []
+
+    @classmethod
+    def open(cls, database_url: str | None = None, redis_url: str | None = None, **settings: Any) -> Self:
+        """A store on running servers. The URLs default to DATABASE_URL and REDIS_URL; other keywords are the
+        fields of
+        Settings. Without a redis_url every answer comes from PostgreSQL.
+
+        Raises SettingsError for a setting that cannot work, Unavailable when PostgreSQL cannot be reached,
+        PermissionDenied when it refuses the login. A Redis that is down is told by `health()`, not raised.
+        """
+        return cls(Settings.create(database_url=database_url, redis_url=redis_url, **settings))
+
+    @classmethod
+    def embedded(cls, path: Path | str | None = None, **settings: Any) -> Self:
+        """A store on its own PostgreSQL and Valkey, started now, migrated, and stopped by `close()`.
+
+        `path`: where the data live; None: in a temporary directory, deleted at the end. Needs the extra
+        `embedded`. Raises SettingsError when the servers are not installed or another process uses `path`.
+        """
+        from rootstream_store import migrations
+        from rootstream_store.embedded import EmbeddedServers
+
+        servers = EmbeddedServers.start(Path(path) if path is not None else None)
+        try:
+            migrations.apply(servers.database_url)
+            store = cls.open(servers.database_url, servers.redis_url, **settings)
+        except BaseException:
+            servers.stop()
+            raise
+        store._on_close.append(servers.stop)
+        return store
+
+    def close(self) -> None:
+        """Closes all connections; calls that wait for one raise StoreClosed. Closing twice does nothing."""
+        with ExitStack() as stack:  # whatever one of them raises, the others are closed too
+            while self._on_close:
+                stack.callback(self._on_close.pop(0))
+            stack.callback(self._cache.close)
+            stack.callback(self._pool.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Store {self.settings!r}>"
+
+    # --- the verbs of Db
+
+    def one(self, query: Query[R], /, **params: object) -> R:
+        row = self._perform(fetch_one, query, params)
+        if row is None:
+            raise NotFound(query.entity, query.key(params), query=query.file)
+        return row
+
+    def maybe(self, query: Query[R], /, **params: object) -> R | None:
+        return self._perform(fetch_one, query, params)
+
+    def all(self, query: Query[R], /, **params: object) -> list[R]:
+        return self._perform(fetch_all, query, params)
+
+    def run(self, query: Query[Any], /, **params: object) -> int:
+        return self._perform(_execute_and_count, query, params)
+
+    @contextmanager
+    def stream(self, query: Query[R], /, *, size: int = 1000, **params: object) -> Generator[Iterator[R]]:
+        with self.transaction() as transaction, transaction.stream(query, size=size, **params) as rows:
+            yield rows
+
+    def copy(self, query: Query[None], rows: Iterable[Sequence[object]], types: Sequence[str]) -> int:
+        # Not tried again: `rows` may be an iterator, and some of it is consumed.
+        with self._connection() as connection:
+            return self._observe(query.name, lambda: copy_rows(connection, query, rows, types))  # type: ignore[no-any-return]  # hands through
+
+    @contextmanager
+    def batch(self) -> Generator[Batch]:
+        batch = Batch()
+        yield batch
+        if batch:
+            self._attempt("batch", lambda: self._on_a_connection(batch.send))
+
+    def cached(self, query: CachedQuery[R], /, **params: object) -> R | None:
+        query.query.check(params)
+        record: Any = query.query.record
+
+        def load() -> tuple[bytes | None, float]:
+            found = self.maybe(query.query, **params)
+            if found is None:
+                return None, query.ttl
+            end = query.expires(found) if query.expires else None
+            ttl = min(query.ttl, end.timestamp() - time.time()) if end else query.ttl
+            return msgspec.json.encode(found), ttl
+
+        key = query.key(**params)
+        answer = self._cache.get_or_load(key, load)
+        try:
+            return None if answer is None else msgspec.json.decode(answer, type=record)
+        except msgspec.MsgspecError as error:
+            # Of another version of this library, or somebody else's: the truth is in PostgreSQL.
+            _log.warning("%s does not hold a %s: %s", key.partition(":")[0], query.query.entity, error)
+            self._cache.end_write([key])
+            return self.maybe(query.query, **params)
+
+    def after_commit(self, *effects: Effect) -> None:
+        self._cache.end_write([effect.key for effect in effects if isinstance(effect, Invalidate)])
+        self._cache.run([effect for effect in effects if not isinstance(effect, Invalidate)])
+
+    def flow(self, steps: Generator[Any, Any, T], *, atomic: bool = False) -> T:
+        if not atomic:
+            return drive(self, steps)
+        with self.transaction() as transaction:
+            return drive(transaction, steps)
+
+    @contextmanager
+    def transaction(self, *, isolation: str | None = None) -> Generator[Transaction]:
+        """All of the block or none of it: `with store.transaction() as tx: streams.start(tx, …)`.
+
+        `isolation`: None for the server's default, or "read committed", "repeatable read", "serializable". An
+        error rolls back and is raised as it was. Unavailable with `outcome_unknown` when the connection was
+        lost during the commit.
+        """
+        with self._transaction(isolation, None) as transaction:
+            yield transaction
+
+    # --- more than Db
+
+    def transact(
+        self, work: Callable[[Transaction], T], *, isolation: str | None = None, deadline: float | None = None
+    ) -> T:
+        """Runs `work` in a transaction and, when the failure is one that a retry can help (a serialization
+        failure, a
+        deadlock, a lost connection before the commit), runs all of it again, for at most `deadline` seconds
+        (default retry_deadline). `work` may run several times: it must have no effect but through its
+        transaction."""
+
+        def attempt() -> T:
+            with self._transaction(isolation, 0) as transaction:
+                return work(transaction)
+
+        return self._retrying(attempt, (Conflict, Unavailable), deadline)
+
+    @property
+    def redis(self) -> redis.Redis:
+        """The plain redis-py client, with this library's time limits; raises redis-py's own errors.
+        Raises SettingsError without a redis_url."""
+        return self._cache.redis
+
+    def subscribe(self, *channels: str, patterns: Sequence[str] = ()) -> Subscription:
+        """Messages published to `channels` or to channels that match `patterns` (glob), as an iterator, on a
+        connection
+        of its own. Only messages sent while subscribed arrive; a Gap in between says that some may be
+        missing."""
+        return self._cache.subscribe(*channels, patterns=patterns)
+
+    def observe(self, observer: Observer | None) -> None:
+        """Has `observer` called with the name and the work of each query from now on; it runs the work and
+        returns what
+        that returns. One at a time: None takes it away. `rootstream_store.metrics` measures this way."""
+        self._observe = _unobserved if observer is None else observer
+
+    def health(self) -> Health:
+        """Whether both servers answer, how the pool and the cache are doing, and whether migrations are
+        pending."""
+        from rootstream_store.health import check
+
+        return check(self._pool, self._cache)
+
+    @contextmanager
+    def _connection(self) -> Generator[Connection]:
+        connection = self._pool.acquire()
+        try:
+            yield connection
+        finally:
+            self._pool.release(connection)
+
+    @contextmanager
+    def _transaction(self, isolation: str | None, deadline: float | None) -> Generator[Transaction]:
+        level = isolation_level(isolation)
+
+        def start() -> tuple[Connection, psycopg.Transaction]:
+            connection = self._pool.acquire()
+            try:
+                return connection, begin(connection, level)
+            except BaseException:
+                self._pool.release(connection)
+                raise
+
+        # A connection that was lost while it lay in the pool is found here, where nothing was done yet.
+        connection, block = self._retrying(start, (Unavailable,), deadline)
+        try:
+            with run_transaction(connection, block, self._cache, self._observe) as transaction:
+                yield transaction
+        finally:
+            self._pool.release(connection)
+
+    def _perform(
+        self,
+        action: Callable[[Connection, Query[R], Mapping[str, object]], T],
+        query: Query[R],
+        params: dict[str, object],
+    ) -> T:
+        query.check(params)
+
+        def attempt() -> T:
+            connection = self._pool.acquire()
+            try:
+                return action(connection, query, params)
+            finally:
+                self._pool.release(connection)
+
+        return self._attempt(query.name, attempt)
+
+    def _on_a_connection(self, action: Callable[[Connection], T]) -> T:
+        with self._connection() as connection:
+            return action(connection)
+
+    def _attempt(self, name: str, attempt: Callable[[], T]) -> T:
+        try:
+            return self._observe(name, attempt)  # type: ignore[no-any-return]  # hands through
+        except Unavailable as error:
+            # Retryable here means that nothing was applied: a read, or a write that was never done.
+            if not error.retryable or not self.settings.retry_deadline:
+                raise
+        return self._retrying(lambda: self._observe(name, attempt), (Unavailable,), None)  # type: ignore[no-any-return]  # hands through
+
+    def _retrying(
+        self, attempt: Callable[[], T], kinds: tuple[type[RootStreamError], ...], deadline: float | None
+    ) -> T:
+        end = time.monotonic() + (self.settings.retry_deadline if deadline is None else deadline)
+        pause = 0.005
+        while True:
+            try:
+                return attempt()
+            except kinds as error:
+                left = end - time.monotonic()
+                if not error.retryable or left <= 0:
+                    raise
+                _log.warning("trying again after %s: %s", type(error).__name__, error)
+            # Jitter, so that all who failed together do not come back together.
+            time.sleep(min(left, random.uniform(pause, 3 * pause)))
+            pause = min(0.2, pause * 2)
+
+
+def _execute_and_count(connection: Connection, query: Query[Any], params: Mapping[str, object]) -> int:
+    return execute(connection, query, params).rowcount
+
+
+def _unobserved(_: str, action: Callable[[], T]) -> T:
+    return action()

@@ -1,0 +1,35 @@
+-- Appends events to an aggregate at exactly this version; no row when it is at another one or closed.
+WITH
+-- the head row, moved on; none when another writer came first, and no error
+head AS (
+    UPDATE aggregates
+    SET version = version + %(count)s::bigint
+    WHERE aggregate_id = %(aggregate_id)s::text
+        AND aggregate_type = %(aggregate_type)s::text
+        AND version = %(expected)s::bigint
+        AND NOT is_closed
+    RETURNING aggregate_id, aggregate_type, version - %(count)s::bigint AS base
+)
+
+INSERT INTO event_log (aggregate_id, aggregate_type, version, event_type, event_id, event_data, metadata, user_id)
+SELECT
+    head.aggregate_id,
+    head.aggregate_type,
+    head.base + given.ordinality,
+    given.event_type,
+    given.event_id,
+    given.event_data,
+    nullif(given.metadata, 'null'::jsonb),
+    given.user_id
+FROM head
+CROSS JOIN
+    ROWS FROM (
+        unnest(%(event_types)s::text[]),
+        unnest(%(event_ids)s::uuid[]),
+        unnest(%(user_ids)s::bigint[]),
+        jsonb_array_elements(%(event_data)s::jsonb),
+        jsonb_array_elements(%(metadata)s::jsonb)
+    ) WITH ORDINALITY AS given (event_type, event_id, user_id, event_data, metadata, ordinality)
+-- Positions are drawn in this order, after the head row is locked.
+ORDER BY given.ordinality
+RETURNING version, position, event_id, timestamp

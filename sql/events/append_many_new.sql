@@ -1,0 +1,32 @@
+-- Appends events to an aggregate that has none yet; no row when it has.
+WITH
+-- the head row, made; none when it is there, and no error
+head AS (
+    INSERT INTO aggregates (aggregate_id, aggregate_type, version)
+    VALUES (%(aggregate_id)s::text, %(aggregate_type)s::text, %(count)s::bigint)
+    ON CONFLICT (aggregate_id, aggregate_type) DO NOTHING
+    RETURNING aggregate_id, aggregate_type, version - %(count)s::bigint AS base
+)
+
+INSERT INTO event_log (aggregate_id, aggregate_type, version, event_type, event_id, event_data, metadata, user_id)
+SELECT
+    head.aggregate_id,
+    head.aggregate_type,
+    head.base + given.ordinality,
+    given.event_type,
+    given.event_id,
+    given.event_data,
+    nullif(given.metadata, 'null'::jsonb),
+    given.user_id
+FROM head
+CROSS JOIN
+    ROWS FROM (
+        unnest(%(event_types)s::text[]),
+        unnest(%(event_ids)s::uuid[]),
+        unnest(%(user_ids)s::bigint[]),
+        jsonb_array_elements(%(event_data)s::jsonb),
+        jsonb_array_elements(%(metadata)s::jsonb)
+    ) WITH ORDINALITY AS given (event_type, event_id, user_id, event_data, metadata, ordinality)
+-- Positions are drawn in this order, after the head row is locked.
+ORDER BY given.ordinality
+RETURNING version, position, event_id, timestamp

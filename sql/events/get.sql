@@ -1,0 +1,16 @@
+-- The event of this version of an aggregate.
+SELECT
+    position,
+    aggregate_id,
+    aggregate_type,
+    version,
+    event_type,
+    event_id,
+    event_data,
+    metadata,
+    user_id,
+    timestamp
+FROM event_log
+WHERE aggregate_id = %(aggregate_id)s::text
+    AND aggregate_type = %(aggregate_type)s::text
+    AND version = %(version)s::bigint

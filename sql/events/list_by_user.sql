@@ -1,0 +1,17 @@
+-- The events that a user caused, newest first, before one position of the log.
+SELECT
+    position,
+    aggregate_id,
+    aggregate_type,
+    version,
+    event_type,
+    event_id,
+    event_data,
+    metadata,
+    user_id,
+    timestamp
+FROM event_log
+WHERE user_id = %(user_id)s::bigint
+    AND position < %(before_position)s::bigint
+ORDER BY position DESC
+LIMIT %(limit)s::bigint

@@ -1,0 +1,2 @@
+-- Undoes a SET ROLE that a migration left behind.
+RESET ROLE

@@ -1,0 +1,2 @@
+-- Undoes a SET SESSION AUTHORIZATION that a migration left behind.
+RESET SESSION AUTHORIZATION

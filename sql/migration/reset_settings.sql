@@ -1,0 +1,2 @@
+-- Undoes the settings (search_path among them) that a migration left behind.
+RESET ALL

@@ -1,0 +1,2 @@
+-- Gives the lock of the migration runner back.
+SELECT pg_advisory_unlock(%(key)s::bigint) AS unlocked

@@ -1,0 +1,22 @@
+-- The file of a recording is complete.
+UPDATE recordings
+SET
+    file_size_bytes = %(file_size_bytes)s::bigint,
+    duration_seconds = %(duration_seconds)s::bigint
+WHERE stream_id = %(stream_id)s::bigint AND id = %(recording_id)s::bigint
+RETURNING
+    stream_id,
+    id,
+    session_id,
+    file_path,
+    file_size_bytes,
+    duration_seconds,
+    codec,
+    resolution,
+    fps,
+    bitrate_kbps,
+    is_processed,
+    is_available,
+    created_at,
+    updated_at,
+    expires_at

@@ -1,0 +1,19 @@
+-- One recording of a stream.
+SELECT
+    stream_id,
+    id,
+    session_id,
+    file_path,
+    file_size_bytes,
+    duration_seconds,
+    codec,
+    resolution,
+    fps,
+    bitrate_kbps,
+    is_processed,
+    is_available,
+    created_at,
+    updated_at,
+    expires_at
+FROM recordings
+WHERE stream_id = %(stream_id)s::bigint AND id = %(recording_id)s::bigint

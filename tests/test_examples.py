@@ -1,0 +1,62 @@
+"""What the documentation shows is what runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parent.parent
+_EXAMPLES = sorted((_ROOT / "docs" / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("example", _EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs_on_servers_of_its_own(example: Path) -> None:
+    env = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", example],
+        capture_output=True,
+        text=True,
+        env=env,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_quickstart_tells_of_the_broadcast() -> None:
+    done = subprocess.run(
+        [sys.executable, _ROOT / "docs/examples/quickstart.py"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    key, viewers, event = done.stdout.splitlines()
+    assert key == "the encoder's key: Secret('***')"
+    assert viewers.startswith("150 viewers at most, ")
+    assert event.startswith("1 StreamStarted {'quality': '1080p60', 'codec': 'h264'} by user ")
+
+
+def test_readme_quotes_the_quickstart_word_for_word() -> None:
+    readme = (_ROOT / "README.md").read_text(encoding="utf-8")
+    quoted = readme.split("```python\n", 1)[1].split("```", 1)[0]
+    assert quoted == (_ROOT / "docs/examples/quickstart.py").read_text(encoding="utf-8")
+
+
+def test_readme_lists_every_setting_with_its_default() -> None:
+    from rootstream_store import Settings
+
+    readme = (_ROOT / "README.md").read_text(encoding="utf-8")
+    rows = {
+        line.split("|")[1].strip().strip("`"): line.split("|")[2].strip()
+        for line in readme.splitlines()
+        if line.startswith("| `")
+    }
+    fields = dict(zip(Settings.__struct_fields__[1:], Settings.__struct_defaults__, strict=True))
+    for name, default in fields.items():
+        assert rows.get(name) == ("–" if default is None else str(default)), name

@@ -12,8 +12,9 @@ import msgspec
 import psycopg
 
 from rootstream_store.database import Connection, conninfo
-from rootstream_store.errors import RootStreamError, Timeout, Unavailable
-from rootstream_store.settings import Settings, redact
+from rootstream_store.database._translate import connection_error
+from rootstream_store.errors import RootStreamError, Timeout
+from rootstream_store.settings import Settings
 
 __all__ = ["deadline", "probe"]
 
@@ -22,7 +23,8 @@ __all__ = ["deadline", "probe"]
 def probe(settings: Settings) -> Generator[Connection]:
     """A connection of its own, closed at the end of the block, for reads that last at most connect_timeout.
 
-    Raises Unavailable when the server refuses it for whatever reason, Timeout when it does not answer.
+    Raises Unavailable, PermissionDenied or SettingsError when the server refuses it, Timeout when it does not
+    answer.
     """
     limit = float(settings.connect_timeout)
     own = msgspec.structs.replace(
@@ -35,10 +37,10 @@ def probe(settings: Settings) -> Generator[Connection]:
     try:
         connection = Connection.connect(conninfo(own), autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:
-        reason = " ".join(redact(str(error)).split()).rstrip(".")
-        message = f"cannot reach {redact(settings.database_url)}: {reason}"
-        kind = Timeout if isinstance(error, psycopg.errors.ConnectionTimeout) else Unavailable
-        raise kind(message, sqlstate=error.sqlstate) from error
+        told = connection_error(error, settings.database_url)
+        if isinstance(error, psycopg.errors.ConnectionTimeout):
+            raise Timeout(told.message) from error
+        raise told from error
     with connection, deadline(connection, limit):
         yield connection
 

@@ -148,7 +148,7 @@ def _add_postgres(families: _Families, health: Health) -> None:
 
 def _add_pool(families: _Families, pool: PoolHealth) -> None:
     families.set("pool_connections", pool.in_use, "in_use")
-    families.set("pool_connections", pool.size - pool.in_use, "idle")
+    families.set("pool_connections", max(0, pool.size - pool.in_use), "idle")
     families.set("pool_connections_max", pool.max)
     families.set("pool_waiting", pool.waiting)
     families.set("pool_exhausted", pool.exhausted)

@@ -70,6 +70,8 @@ class Batch:
         """Runs everything in one transaction (or savepoint) on `connection`. All or none is applied."""
         if not self._pending:
             return
+        if not connection.in_transaction and connection.isolation_level is not None:
+            connection.isolation_level = None  # what an earlier transaction of this connection asked for
         cursors: list[psycopg.Cursor[Any]] = []
         try:
             with connection.pipeline(), connection.transaction():
@@ -88,8 +90,10 @@ class Batch:
     ) -> RootStreamError:
         # The server answers in order: the statement at fault is the first that has no result.
         done = sum(1 for cursor in cursors if cursor.pgresult is not None)
-        query, params, _, _ = self._pending[min(done, len(self._pending) - 1)]
         write = not connection.in_transaction and not all(query.is_read for query, *_ in self._pending)
+        if done == len(self._pending):  # all were fine, and the commit was refused
+            return translate(error, write=write, broken=connection.broken)
+        query, params, _, _ = self._pending[done]
         return translate(error, file=query.file, params=params, write=write, broken=connection.broken)
 
 

@@ -12,7 +12,14 @@ from rootstream_store import migrations
 from rootstream_store._probe import deadline, probe
 from rootstream_store.cache import Cache, CacheHealth
 from rootstream_store.database import Connection, Pool, fetch_one
-from rootstream_store.errors import RootStreamError, StoreClosed, Timeout, Unavailable
+from rootstream_store.errors import (
+    PermissionDenied,
+    RootStreamError,
+    SettingsError,
+    StoreClosed,
+    Timeout,
+    Unavailable,
+)
 from rootstream_store.queries import query
 from rootstream_store.settings import redact
 
@@ -128,7 +135,7 @@ def check(pool: Pool, cache: Cache) -> Health:
             postgres = _postgres(pool, connection)
             schema = _schema(connection)
         exhausted = _is_exhausted(pool)
-    except Unavailable as error:
+    except (Unavailable, PermissionDenied, SettingsError) as error:
         postgres, schema = _through_pool(pool, error)
     except RootStreamError as error:
         postgres, schema = _unreachable(pool, error)
@@ -177,8 +184,8 @@ def _schema(connection: Connection) -> MigrationHealth:
     )
 
 
-def _through_pool(pool: Pool, error: Unavailable) -> tuple[PostgresHealth, MigrationHealth]:
-    """The server refused one more connection (max_connections, say): those in the pool may still work."""
+def _through_pool(pool: Pool, error: RootStreamError) -> tuple[PostgresHealth, MigrationHealth]:
+    """The server refused one more connection (max_connections, a new password): the pool's may still work."""
     try:
         connection = pool.acquire(timeout=_POOL_WAIT)
         try:
@@ -213,12 +220,11 @@ def _is_exhausted(pool: Pool) -> bool:
 def _pool_health(pool: Pool, *, exhausted: bool) -> PoolHealth:
     # psycopg_pool leaves out the counters that are still zero.
     stats = pool.stats()
-    size = stats["pool_size"]
     return PoolHealth(
         name=pool.name,
-        size=size,
+        size=stats["pool_size"],
         max=stats["pool_max"],
-        in_use=size - stats["pool_available"],
+        in_use=pool.in_use(),
         waiting=stats["requests_waiting"],
         exhausted=exhausted,
         requests=stats.get("requests_num", 0),

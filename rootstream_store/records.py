@@ -7,7 +7,7 @@ None means "not known" or "not yet" as each field says.
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Any
+from typing import Any, dataclass_transform
 from uuid import UUID
 
 import msgspec
@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 
+# Type checkers do not know by themselves that subclasses of a frozen Struct are frozen.
+@dataclass_transform(frozen_default=True, kw_only_default=True)
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all records."""
 

@@ -154,7 +154,8 @@ def test_metrics_are_served_until_a_signal(database_url: str, redis_url: str, nu
             # No connection is kept between scrapes.
             with psycopg.connect(database_url) as connection:
                 ((count,),) = connection.execute(
-                    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rootstream-store metrics'"
+                    "SELECT count(*) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND application_name = 'rootstream-store metrics'"
                 ).fetchall()
             assert count == 0
             process.send_signal(number)

@@ -39,7 +39,7 @@ def usage_of(sql: psycopg.Connection, stream_id: int) -> list[tuple[Any, ...]]:
 
 
 def check_consistent(store: Store, sql: psycopg.Connection, stream_id: int) -> list[StreamSession]:
-    """The stream, its sessions, its usage and its key in Redis tell the same story; the sessions, newest first."""
+    """The stream, its sessions, its usage and its key in Redis agree; the sessions, newest first."""
     stream = streams.get(store, stream_id)
     sessions = stream_sessions.list_(store, stream_id, limit=1000)
     open_sessions = [session for session in sessions if session.session_end is None]
@@ -100,6 +100,13 @@ def test_start_again_clears_what_the_last_broadcast_left(store: Store, sql: psyc
     assert (live.bitrate_kbps, live.resolution, live.fps, live.codec) == (None, None, None, None)
     assert (live.viewer_count, live.ended_at) == (0, None)
     check_consistent(store, sql, stream.id)
+
+
+def test_start_resets_viewers_that_were_left_behind(store: Store, sql: psycopg.Connection) -> None:
+    stream = make_stream(store)
+    sql.execute("UPDATE streams SET viewer_count = 5")
+    streams.start(store, stream.id)
+    assert streams.get_viewer_count(store, stream.id) == 0
 
 
 def test_start_while_live_is_a_conflict(store: Store, sql: psycopg.Connection) -> None:
@@ -396,8 +403,8 @@ def test_a_storm_of_all_calls_leaves_one_story(store: Store, sql: psycopg.Connec
             try:
                 calls[name]()
             except Conflict as error:
-                # A deadlock would be a conflict that may be retried.
-                assert not error.retryable, error
+                if error.retryable:  # a deadlock
+                    raise
             else:
                 mine[name.strip()] += 1
         return mine
@@ -414,7 +421,6 @@ def test_a_storm_of_all_calls_leaves_one_story(store: Store, sql: psycopg.Connec
     assert done["join"] * 2 == sum(session.total_viewers for session in sessions)
     sent = sum(session.total_bytes_sent for session in sessions)
     assert sent == done["bytes"] + 1000 * done["stats"]
-    assert store.redis.exists(keys.viewers(stream.id)) in (0, 1)
 
 
 @pytest.mark.parametrize("commits", [True, False])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import pickle
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -19,11 +19,13 @@ from rootstream_store.errors import AlreadyExists, AuthenticationFailed, Invalid
 from rootstream_store.queries import Query
 from rootstream_store.records import User
 from rootstream_store.repositories import sessions, users
-from rootstream_store.repositories._passwords import hash_password
+from rootstream_store.repositories._passwords import check_password, hash_password
 from rootstream_store.secret import Secret
 from rootstream_store.store import Store
 
 from .factories import PASSWORD, PASSWORD_HASH, make_user
+from .together import blocked, together
+from .undo import rolled_back
 
 # Beyond what the former C++ layer's columns of 32 bits could hold.
 NOBODY = 2**40
@@ -41,22 +43,6 @@ def stored_hash(store: Store, user_id: int) -> str:
         row = connection.execute("SELECT password_hash FROM users WHERE id = %s", [user_id]).fetchone()
     assert row is not None
     return str(row[0])
-
-
-def meeting(count: int, work: Callable[[int], Any]) -> list[Any]:
-    """Runs `work(0)` … `work(count - 1)` in threads that begin together; returns results and library
-    errors."""
-    gate = threading.Barrier(count)
-
-    def run(number: int) -> Any:
-        gate.wait(10)
-        try:
-            return work(number)
-        except (AlreadyExists, AuthenticationFailed, NotFound) as error:
-            return error
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(run, range(count)))
 
 
 class TestCreate:
@@ -109,7 +95,11 @@ class TestCreate:
             ({"username": "x" * 65}, "username", "users_username_length"),
             ({"username": " bob"}, "username", "users_username_format"),
             ({"username": "bob\u00a0"}, "username", "users_username_format"),
+            ({"username": "\u3000bob"}, "username", "users_username_format"),
+            ({"username": "bob\ufeff"}, "username", "users_username_format"),
             ({"username": "bob\nroot"}, "username", "users_username_format"),
+            ({"username": "bob\x01"}, "username", "users_username_format"),
+            ({"username": "bob\x85root"}, "username", "users_username_format"),
             ({"email": "a@b.c|"}, "email", "users_email_format"),
             ({"email": "a@b"}, "email", "users_email_format"),
             ({"email": "a b@example.com"}, "email", "users_email_format"),
@@ -149,15 +139,14 @@ class TestCreate:
         assert store._pool.in_use() == 0
 
     def test_of_many_at_once_one_gets_the_name(self, store: Store) -> None:
-        results = meeting(8, lambda number: make_user(store, username="Bob" if number % 2 else "bob"))
+        results = together([partial(make_user, store, username=name) for name in ("Bob", "bob") * 4])
         assert sum(isinstance(result, User) for result in results) == 1
         assert {result.field for result in results if isinstance(result, AlreadyExists)} == {"username"}
 
     def test_a_rollback_leaves_nothing(self, store: Store) -> None:
-        with pytest.raises(ZeroDivisionError), store.transaction() as tx:
+        with rolled_back(store) as tx:
             made = users.create(tx, username="alice", email="a@example.com", password=PASSWORD)
             assert users.get(tx, made.id) == made
-            raise ZeroDivisionError
         assert users.find_by_username(store, "alice") is None
 
 
@@ -393,11 +382,10 @@ class TestAuthenticate:
 
     def test_a_deactivation_during_a_login_wins(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         user = make_user(store)
-        check = users.check_password
 
         def check_and_be_overtaken(stored: str | None, password: str | Secret) -> bool:
             users.deactivate(store, user.id)
-            return check(stored, password)
+            return check_password(stored, password)
 
         monkeypatch.setattr(users, "check_password", check_and_be_overtaken)
         with pytest.raises(AuthenticationFailed):
@@ -407,7 +395,7 @@ class TestAuthenticate:
     def test_many_logins_at_once_that_all_find_a_weak_hash(self, store: Store) -> None:
         user = make_user(store)
         users.configure_passwords(time_cost=2, memory_cost=64, parallelism=1)
-        results = meeting(8, lambda _: users.authenticate(store, login=user.username, password=PASSWORD))
+        results = together([lambda: users.authenticate(store, login=user.username, password=PASSWORD)] * 8)
         assert [getattr(result, "id", result) for result in results] == [user.id] * 8
         assert stored_hash(store, user.id).startswith("$argon2id$v=19$m=64,t=2,p=1$")
 
@@ -423,8 +411,8 @@ class TestAuthenticate:
 
             return watching
 
-        monkeypatch.setattr(users, "hash_password", watch(users.hash_password))
-        monkeypatch.setattr(users, "check_password", watch(users.check_password))
+        monkeypatch.setattr(users, "hash_password", watch(hash_password))
+        monkeypatch.setattr(users, "check_password", watch(check_password))
         user = users.create(store, username="a", email="a@example.com", password=PASSWORD)
         users.set_password(store, user.id, "wonderland")
         users.authenticate(store, login="a", password="wonderland")
@@ -432,9 +420,8 @@ class TestAuthenticate:
 
     def test_in_a_transaction_that_rolls_back(self, store: Store) -> None:
         user = make_user(store)
-        with pytest.raises(ZeroDivisionError), store.transaction() as tx:
+        with rolled_back(store) as tx:
             assert users.authenticate(tx, login=user.username, password=PASSWORD).last_login_at
-            raise ZeroDivisionError
         assert users.get(store, user.id) == user
 
 
@@ -445,6 +432,7 @@ class TestSecrets:
         caplog.set_level(logging.DEBUG)
         user = make_user(store, username="bob")
         secret = "very secret indeed"
+        no_text: Any = secret.encode()
         given = {"password": secret}
         calls: list[Callable[[], object]] = [
             lambda: users.create(store, username="bob", email="x@example.com", **given),
@@ -454,11 +442,12 @@ class TestSecrets:
             lambda: users.create(store, username="x\0", email="x@example.com", **given),
             lambda: users.create(store, username="x", email="x@example.com", password=f"{secret}\0"),
             lambda: users.create(store, username="x", email="x@example.com", password=f"{secret}\ud800"),
-            lambda: users.create(store, username="x", email="x@example.com", password=secret.encode()),  #
-            type: ignore[arg-type]  # wrong on purpose lambda: users.set_password(store, NOBODY, secret),
-            lambda: users.set_password(store, user.id, f"{secret}\0"), lambda: users.authenticate(store,
-            login="bob", password=secret), lambda: users.authenticate(store, login="nobody",
-            password=secret), lambda: users.authenticate(store, login="bob", password=f"{secret}\0"),
+            lambda: users.create(store, username="x", email="x@example.com", password=no_text),
+            lambda: users.set_password(store, NOBODY, secret),
+            lambda: users.set_password(store, user.id, f"{secret}\0"),
+            lambda: users.authenticate(store, login="bob", password=secret),
+            lambda: users.authenticate(store, login="nobody", password=secret),
+            lambda: users.authenticate(store, login="bob", password=f"{secret}\0"),
         ]
         for call in calls:
             with pytest.raises((AlreadyExists, AuthenticationFailed, InvalidInput, NotFound)) as caught:
@@ -526,11 +515,10 @@ class TestSetPassword:
         user = make_user(store)
         token = sessions.create(store, user.id).token
         sessions.validate(store, token)
-        with pytest.raises(ZeroDivisionError), store.transaction() as tx:
+        with rolled_back(store) as tx:
             users.set_password(tx, user.id, "wonderland")
             with pytest.raises(AuthenticationFailed):
                 sessions.validate(tx, token)
-            raise ZeroDivisionError
         assert sessions.validate(store, token).user_id == user.id
         assert stored_hash(store, user.id) == PASSWORD_HASH
 
@@ -551,27 +539,29 @@ class TestActive:
         with pytest.raises(AuthenticationFailed):
             sessions.validate(store, token)
 
-    def test_a_session_made_during_a_deactivation_does_not_outlive_it(self, store: Store) -> None:
+    def test_a_session_made_during_a_deactivation_does_not_outlive_it(
+        self, store: Store, database_url: str
+    ) -> None:
         """The session is inserted but not committed when the deactivation begins, which must see it all the
         same."""
         user = make_user(store)
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1) as pool, psycopg.connect(database_url, autocommit=True) as other:
             with store.transaction() as tx:
                 token = sessions.create(tx, user.id).token
                 deactivated = pool.submit(users.deactivate, store, user.id)
-                _wait_for_lock(store)
+                blocked(other)
             assert not deactivated.result(10).is_active
         users.activate(store, user.id)
         with pytest.raises(AuthenticationFailed):
             sessions.validate(store, token)
 
-    def test_no_session_is_made_once_a_deactivation_began(self, store: Store) -> None:
+    def test_no_session_is_made_once_a_deactivation_began(self, store: Store, database_url: str) -> None:
         user = make_user(store)
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1) as pool, psycopg.connect(database_url, autocommit=True) as other:
             with store.transaction() as tx:
                 users.deactivate(tx, user.id)
                 refused = pool.submit(sessions.create, store, user.id)
-                _wait_for_lock(store)
+                blocked(other)
             assert type(refused.exception(10)).__name__ == "PermissionDenied"
 
 
@@ -582,19 +572,25 @@ class TestDelete:
         theirs = sessions.create(store, other.id).token
         for each in (token, theirs):
             sessions.validate(store, each)
-        deleted = users.delete(store, user.id)  # type: ignore[func-returns-value]  # that it returns
-        nothing is tested assert deleted is None with pytest.raises(NotFound):     users.get(store, user.id)
-        with pytest.raises(AuthenticationFailed):     sessions.validate(store, token)
-        sessions.validate(store, theirs) with pytest.raises(NotFound):     users.delete(store, user.id)
+        users.delete(store, user.id)
+        with pytest.raises(NotFound):
+            users.get(store, user.id)
+        with pytest.raises(AuthenticationFailed):
+            sessions.validate(store, token)
+        sessions.validate(store, theirs)
+        with pytest.raises(NotFound):
+            users.delete(store, user.id)
 
-    def test_a_session_cached_during_a_deletion_does_not_outlive_it(self, store: Store) -> None:
+    def test_a_session_cached_during_a_deletion_does_not_outlive_it(
+        self, store: Store, database_url: str
+    ) -> None:
         user = make_user(store)
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1) as pool, psycopg.connect(database_url, autocommit=True) as other:
             with store.transaction() as tx:
                 token = sessions.create(tx, user.id).token
                 key = f"session:{sessions._digest(token).hex()}"
                 deleted = pool.submit(users.delete, store, user.id)
-                _wait_for_lock(store)
+                blocked(other)
                 # As a reader would between the two commits.
                 store.redis.set(key, b"cached")
             deleted.result(10)
@@ -604,33 +600,17 @@ class TestDelete:
 
     def test_of_two_at_once_one_deletes(self, store: Store) -> None:
         user = make_user(store)
-        results = meeting(4, lambda _: users.delete(store, user.id))
+        results = together([lambda: users.delete(store, user.id)] * 4)
         assert sorted(type(result).__name__ for result in results) == ["NoneType"] + ["NotFound"] * 3
 
     def test_in_a_transaction_that_rolls_back(self, store: Store) -> None:
         user = make_user(store)
         token = sessions.create(store, user.id).token
         sessions.validate(store, token)
-        with pytest.raises(ZeroDivisionError), store.transaction() as tx:
+        with rolled_back(store) as tx:
             users.delete(tx, user.id)
-            raise ZeroDivisionError
         assert users.get(store, user.id) == user
         assert sessions.validate(store, token).user_id == user.id
-
-
-def _wait_for_lock(store: Store) -> None:
-    """Returns when another connection waits for a lock that ours holds."""
-    deadline = threading.Event()
-    with psycopg.connect(store.settings.database_url, autocommit=True) as connection:
-        for _ in range(1000):
-            row = connection.execute(
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            ).fetchone()
-            if row and row[0]:
-                return
-            deadline.wait(0.01)
-    raise AssertionError("nobody waits for a lock")
 
 
 class TestPlans:

@@ -8,6 +8,8 @@ error). A subscriber that must not miss anything reads the truth again after eac
 
 from __future__ import annotations
 
+import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -43,7 +45,7 @@ class Gap(NamedTuple):
     """The connection was lost and is back: messages may be missing here. Comes before any newer message."""
 
     seconds: float
-    """How long nothing could be received, at least."""
+    """Since the last sign of life before the loss: anything published in this time may be missing."""
 
 
 class Subscription:
@@ -118,11 +120,9 @@ class Subscription:
             yield received
 
     def close(self) -> None:
-        """End the subscription. A thread that waits for a message stops at once, with nothing. May be
-        repeated."""
+        """End the subscription. A thread that waits for a message stops at once. May be repeated."""
         self._closed.set()
-        # The reader sleeps in poll(); the answer to this PING wakes it. It is no trouble where nobody sleeps.
-        self._ping()
+        self._wake()
         # Longer than any wait of the reader: only a second thread in the same get() could be in the way.
         if self._reading.acquire(timeout=4 * self._reply_timeout + 2 * _LOOK_UP):
             try:
@@ -148,17 +148,20 @@ class Subscription:
                 self._take(self._connection.read_response())
                 self._heard_at = time.monotonic()
                 self._asked_at = None
-                return
+            else:
+                self._check_silence()
         except redis.RedisError as error:
             self._lose(error)
-            return
+
+    def _check_silence(self) -> None:
         now = time.monotonic()
         if self._asked_at is None:
             if now - self._heard_at >= _PING_AFTER:
                 self._asked_at = now
-                self._ping()
+                with self._sending:
+                    self._connection.send_command("PING", check_health=False)
         elif now - self._asked_at >= self._reply_timeout:
-            self._lose(redis.TimeoutError("the server has stopped answering"))
+            raise redis.TimeoutError("the server has stopped answering")
 
     def _come_back(self, wait: float) -> None:
         assert self._lost_at is not None
@@ -169,7 +172,7 @@ class Subscription:
         try:
             self._subscribe()
         except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-            self._retry_at = time.monotonic() + self._retry_after
+            self._lose(error)
             raise to_error(error, "subscribing again", self._url) from error
         except redis.RedisError as error:
             self._lose(error)
@@ -211,14 +214,21 @@ class Subscription:
         elif reply[0] == b"pmessage":
             self._received.append(Message(_text(reply[2]), reply[3]))
 
-    def _ping(self) -> None:
-        with self._sending:
-            # Not where it would connect: the reader alone opens connections.
-            if self._connection.is_connected:
-                try:
-                    self._connection.send_command("PING", check_health=False)
-                except redis.RedisError as error:
-                    self._last_error = describe_error(error, self._url)
+    def _wake(self) -> None:
+        """Make the server answer something, so that a reader asleep in poll() wakes. Called by another
+        thread."""
+        # The socket itself: a failing send_command would tear the connection down under the reader's hands.
+        sock: socket.socket | None = getattr(self._connection, "_sock", None)
+        # TLS cannot be written while another thread may read it: that reader looks up by itself in a while.
+        if sock is None or isinstance(sock, ssl.SSLSocket) or not self._sending.acquire(blocking=False):
+            return
+        try:
+            sock.sendall(b"PING\r\n")
+        except OSError as error:
+            # Dead: then the reader is awake already.
+            self._last_error = describe_error(error, self._url)
+        finally:
+            self._sending.release()
 
 
 def subscribe(

@@ -21,8 +21,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "metrics",
         help="serve metrics of the servers to Prometheus",
-        description="Serves the metrics of PostgreSQL, Redis and the schema over HTTP until SIGTERM or SIGINT. "
-        "Query times, pool and cache are those of this process alone: an application serves its own. "
+        description="Serves the metrics of PostgreSQL, Redis and the schema over HTTP until SIGTERM or "
+        "Ctrl-C. Query times, pool and cache are those of this process alone: an application serves its own. "
         "Exit code: 0 stopped, 1 PostgreSQL cannot be reached, 2 a wrong command line or setting.",
     )
     add_urls(parser)

@@ -74,8 +74,8 @@ def conninfo(settings: Settings) -> str:
         # libpq's text quotes the part that it stumbled over: that may be a piece of the password.
         raise SettingsError(
             f"database_url cannot be read: {redact(settings.database_url)}; write "
-            "postgresql://user:password@host/database or key=value pairs; in a URL the characters / ? # @ % of "
-            "a password must be percent-encoded"
+            "postgresql://user:password@host/database or key=value pairs; in a URL the characters / ? # @ % "
+            "of a password must be percent-encoded"
         ) from None
     wanted: dict[str, Any] = {
         "application_name": settings.application_name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
@@ -73,6 +73,7 @@ def stream_rows(
     try:
         cursor.execute(query.text, params, binary=True)
     except psycopg.Error as error:
+        _abandon(cursor)
         raise _translated(error, connection, query, params) from error
     make = query.make_row(lambda: _columns(cursor))
 
@@ -84,11 +85,21 @@ def stream_rows(
         except psycopg.Error as error:
             raise _translated(error, connection, query, params) from error
 
-    yield rows()
+    try:
+        yield rows()
+    except BaseException:
+        _abandon(cursor)
+        raise
     try:
         cursor.close()
     except psycopg.Error as error:
         raise _translated(error, connection, query, params) from error
+
+
+def _abandon(cursor: psycopg.ServerCursor[Any]) -> None:
+    # The error that is under way tells more; the end of the transaction closes the cursor anyway.
+    with suppress(psycopg.Error):
+        cursor.close()
 
 
 def copy_rows(

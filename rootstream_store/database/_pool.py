@@ -147,7 +147,11 @@ class Pool:
     def stats(self) -> dict[str, int]:
         """psycopg_pool's counters (its manual, "Pool stats"), e.g. pool_size, pool_available,
         requests_waiting."""
-        return self._pool.get_stats()
+        stats = self._pool.get_stats()
+        with self._pool._lock:
+            # Without those that gave up: psycopg_pool counts them until a connection comes back.
+            stats["requests_waiting"] = sum(1 for client in self._pool._waiting if not client.error)
+        return stats
 
     def close(self, timeout: float = 5.0) -> None:
         """Closes all connections; one in use when it is given back. Callers that wait for one get

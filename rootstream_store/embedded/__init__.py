@@ -95,7 +95,7 @@ class EmbeddedServers:
             if redis_program:
                 servers.append(redis_server(home, redis_program, temporary=path is None))
                 redis_url = f"unix://{quote(servers[-1]['probe_path'], safe='/')}?db=0"
-            process = _supervise(home, servers)
+            process = _start_supervisor(home, servers)
         except BaseException:
             for directory in home.temporary:
                 shutil.rmtree(directory, ignore_errors=True)
@@ -137,7 +137,7 @@ class EmbeddedServers:
         return f"EmbeddedServers(database_url={self._database_url!r}, redis_url={self._redis_url!r})"
 
 
-def _supervise(home: Home, servers: list[dict[str, Any]]) -> subprocess.Popen[bytes]:
+def _start_supervisor(home: Home, servers: list[dict[str, Any]]) -> subprocess.Popen[bytes]:
     """Starts the supervisor and waits for its report. Raises as `start` does, with nothing left running."""
     if not sys.executable:
         raise SettingsError(

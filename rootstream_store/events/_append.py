@@ -135,14 +135,14 @@ def append_many(
         "aggregate_id": id_text(aggregate_id),
         "aggregate_type": aggregate_type,
         "count": len(events),
-        "event_types": [_event_type(event.event_type, index) for index, event in enumerate(events)],
+        "event_types": [event.event_type for event in events],
         "event_ids": [uuid7() if event.event_id is None else event.event_id for event in events],
         "user_ids": [event.user_id for event in events],
         "event_data": f"[{','.join(data)}]",
         "metadata": f"[{','.join(metadata)}]" if any(text != "null" for text in metadata) else None,
     }
     statement = _choose(expected, _APPEND_MANY, _APPEND_MANY_EXACT, params)
-    return db.flow(_append_many(statement, expected, params))
+    return db.flow(_append_many(statement, expected, params, events))
 
 
 def _append(
@@ -155,11 +155,17 @@ def _append(
 
 
 def _append_many(
-    statement: Query[Appended], expected: int | Expected, params: dict[str, object]
+    statement: Query[Appended],
+    expected: int | Expected,
+    params: dict[str, object],
+    events: Sequence[NewEvent],
 ) -> Flow[list[Appended]]:
-    if not params["count"]:
+    if not events:
         return []
-    appended = yield from rows(statement, **params)
+    try:
+        appended = yield from rows(statement, **params)
+    except InvalidInput as error:
+        raise _located(error, events) from error
     if not appended:
         raise (yield from _refusal(statement, expected, params))
     return appended
@@ -196,8 +202,35 @@ def _choose(
     return exact
 
 
-def _event_type(event_type: str, index: int) -> str:
-    # As the column's own check, which cannot tell which event of many it was.
-    if not isinstance(event_type, str) or not 1 <= len(event_type) <= 255:
-        raise InvalidInput(f"events[{index}].event_type", "must be text of 1 to 255 characters", event_type)
-    return event_type
+def _located(error: InvalidInput, events: Sequence[NewEvent]) -> InvalidInput:
+    """The error with the index of the event at fault, which arrays and constraints do not tell."""
+    for index, event in enumerate(events):
+        found = error if error.field == "event_type" and _is_bad_length(event.event_type) else None
+        try:
+            _APPEND[ANY].check(
+                {
+                    "aggregate_id": None,
+                    "aggregate_type": None,
+                    "event_type": event.event_type,
+                    "event_id": event.event_id,
+                    "event_data": None,
+                    "metadata": None,
+                    "user_id": event.user_id,
+                }
+            )
+        except InvalidInput as own:
+            found = own
+        if found is not None:
+            return InvalidInput(
+                f"events[{index}].{found.field}",
+                found.rule,
+                getattr(event, found.field),
+                sqlstate=error.sqlstate,
+                constraint=error.constraint,
+                query=error.query,
+            )
+    return error
+
+
+def _is_bad_length(event_type: object) -> bool:
+    return not isinstance(event_type, str) or not 1 <= len(event_type) <= 255

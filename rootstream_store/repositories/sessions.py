@@ -185,7 +185,8 @@ def _delete_expired(batch: int) -> Flow[int]:
     while True:
         deleted = yield from run(_DELETE_EXPIRED, batch=batch)
         total += deleted
-        if deleted < batch:
+        # Not at the first batch that is not full: another process may have taken a part of it.
+        if not deleted:
             return total
 
 

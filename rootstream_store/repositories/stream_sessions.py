@@ -87,9 +87,7 @@ def add_bytes(db: Db, stream_id: int, count: int) -> int:
     """
 
     def steps() -> Flow[int]:
-        total = yield from maybe(
-            _ADD_BYTES, stream_id=stream_id, bytes_sent=_live.check_count("count", count)
-        )
+        total = yield from maybe(_ADD_BYTES, stream_id=stream_id, count=_live.check_count("count", count))
         if total is None:
             raise (yield from _live.not_on_air(stream_id, _ADD_BYTES))
         return total

@@ -23,8 +23,13 @@ CREATE TABLE users (
     updated_at timestamptz NOT NULL DEFAULT now(),
     last_login_at timestamptz,
     CONSTRAINT users_username_length CHECK (char_length(username) BETWEEN 1 AND 64),
-    -- No control character, and no white space at either end: names that look alike must not be two users.
-    CONSTRAINT users_username_format CHECK (username !~ '[[:cntrl:]]' AND username !~ '^\s|\s$'),
+    -- No control character, and no white space at either end: names that look alike must not be two users. Spelled out,
+    -- since what [[:cntrl:]] and \s hold depends on the locale of the database.
+    CONSTRAINT users_username_format CHECK (
+        username !~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029]'
+        AND username !~ '^[ \u00a0\u1680\u2000-\u200b\u202f\u205f\u3000\ufeff]'
+        AND username !~ '[ \u00a0\u1680\u2000-\u200b\u202f\u205f\u3000\ufeff]$'
+    ),
     -- 254: the longest address a mail server accepts (RFC 5321, 4.5.3.1.3, less the angle brackets).
     CONSTRAINT users_email_length CHECK (char_length(email) BETWEEN 3 AND 254),
     -- The HTML standard's definition of a valid address, with at least one dot in the domain.

@@ -14,9 +14,11 @@ counted AS (
         AND streams.viewer_count + %(joined)s::bigint >= %(left)s::bigint
     RETURNING streams.id, streams.viewer_count
 )
+-- greatest: a row that another call changed meanwhile is first tried as the snapshot has it, and checked, with a total
+-- that lacks the other's viewers while the count has them; only then as it is, where it is the sum.
 UPDATE stream_sessions
 SET
-    total_viewers = stream_sessions.total_viewers + %(joined)s::bigint,
+    total_viewers = greatest(stream_sessions.total_viewers + %(joined)s::bigint, counted.viewer_count),
     peak_viewers = greatest(stream_sessions.peak_viewers, counted.viewer_count)
 FROM counted
 WHERE stream_sessions.stream_id = counted.id AND stream_sessions.session_end IS NULL

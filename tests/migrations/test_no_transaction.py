@@ -100,11 +100,17 @@ def _kill_build(url: str, database: Connection, directory: Path) -> None:
     assert ledger(database) == [(1, "running")]
 
 
-@pytest.fixture
-def killed(empty_database_url: str, database: Connection, directory: Path, write: Write) -> None:
+@pytest.fixture(params=["", "IF NOT EXISTS "])
+def killed(
+    empty_database_url: str,
+    database: Connection,
+    directory: Path,
+    write: Write,
+    request: pytest.FixtureRequest,
+) -> None:
     """Version 1 is running, its index begun and invalid."""
     database.execute("CREATE TABLE t (x int)")
-    write("0001_create_index.sql", ALONE + "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON t (x)")
+    write("0001_create_index.sql", f"{ALONE}CREATE INDEX CONCURRENTLY {request.param}i ON t (x)")
     _kill_build(empty_database_url, database, directory)
 
 

@@ -1,0 +1,343 @@
+"""Every query file against the migrated schema: what it declares is what the server sees, and fits its
+record."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import re
+import typing
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import ExecStatus
+from psycopg.rows import TupleRow
+
+import rootstream_store
+from rootstream_store._sql_text import tokens
+from rootstream_store.queries import Query, catalogue, in_use, sql_root
+from rootstream_store.secret import Secret
+
+Connection = psycopg.Connection[TupleRow]
+
+# PostgreSQL type -> the Python types that a field for it may have.
+PYTHON_TYPES: dict[str, tuple[Any, ...]] = {
+    "bigint": (int,),
+    "integer": (int,),
+    "smallint": (int,),
+    "double precision": (float,),
+    "text": (str, Secret),
+    "boolean": (bool,),
+    "bytea": (bytes,),
+    "uuid": (UUID,),
+    "date": (date,),
+    "timestamp with time zone": (datetime,),
+    "interval": (timedelta,),
+    "jsonb": (Any,),
+}
+
+# Columns that are expressions, or come from the far side of an outer join: the server does not say whether
+# they may be NULL. True: they may. The reason stands beside each.
+NULLABLE: dict[tuple[str, str], bool] = {
+    ("billing/get_quota", "bytes_transferred"): False,  # coalesce over sum
+    ("billing/get_quota", "is_over_limit"): False,  # coalesce
+    ("events/get_version", "version"): False,  # coalesce
+    ("health/describe_server", "database"): False,  # the one we are connected to
+    ("health/describe_server", "version"): False,  # a setting that there is
+    ("health/describe_server", "is_primary"): False,  # a function that never answers NULL
+    ("health/describe_server", "is_read_only"): False,  # a setting that there is
+    ("maintenance/create_usage_partitions", "created"): False,  # counted by our function
+    ("maintenance/drop_usage_partitions", "dropped"): False,  # counted by our function
+    ("metrics/get_event_log_growth", "estimated_events"): True,  # table never analysed, or not there
+    ("metrics/get_event_log_growth", "last_position"): True,  # sequence not there
+    ("metrics/list_table_sizes", "table"): False,  # from a list of constants
+    ("metrics/list_table_sizes", "table_bytes"): False,  # of at least one table that is there
+    ("metrics/list_table_sizes", "index_bytes"): False,  # of at least one table that is there
+    ("sessions/create", "ip_address"): True,  # host() of a column that may be NULL
+    ("sessions/list_active", "ip_address"): True,  # the same
+    ("sessions/touch", "ip_address"): True,  # the same
+    ("sessions/validate", "ip_address"): True,  # the same
+    ("usage/check_users", "now"): False,  # the clock
+    ("usage/check_users", "unknown_user_id"): True,  # min over no row
+    ("usage/list_months", "month"): False,  # of a column that is NOT NULL
+    ("usage/list_months", "events"): False,  # count
+    ("usage/list_months", "bytes_transferred"): False,  # sum over at least one row of a NOT NULL column
+    ("usage/list_months", "duration_seconds"): False,  # the same
+    ("usage/total_by_stream", "events"): False,  # count
+    ("usage/total_by_stream", "bytes_transferred"): False,  # coalesce over sum
+    ("usage/total_by_stream", "duration_seconds"): False,  # coalesce over sum
+    ("usage/total_by_user", "events"): False,  # count
+    ("usage/total_by_user", "bytes_transferred"): False,  # coalesce over sum
+    ("usage/total_by_user", "duration_seconds"): False,  # coalesce over sum
+}
+
+# Functions that a statement told as a read may call although the server says that they have effects: each
+# leaves what a second call finds done, or belongs to the session.
+HARMLESS = {
+    "usage_logs_create_partitions",
+    "usage_logs_drop_partitions",
+    "pg_try_advisory_lock",
+    "pg_advisory_unlock",
+    "set_config",
+    # Volatile as their answers change, not for what they do.
+    "clock_timestamp",
+    "pg_is_in_recovery",
+    "pg_sequence_last_value",
+    "pg_table_size",
+    "pg_indexes_size",
+    "pg_partition_tree",
+}
+
+
+def _load_everything() -> None:
+    for module in pkgutil.walk_packages(rootstream_store.__path__, "rootstream_store."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+
+_load_everything()
+QUERIES = sorted(
+    {(query.name, query.record): query for query in in_use}.values(), key=lambda query: query.name
+)
+each_query = pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.name)
+
+
+@pytest.fixture(scope="module")
+def connection(servers: Any, _template: str) -> Iterator[Connection]:
+    with psycopg.connect(make_conninfo(servers.database_url, dbname=_template)) as opened:
+        opened.autocommit = True
+        yield opened
+
+
+class Described:
+    """What the server says of a statement."""
+
+    def __init__(self, connection: Connection, query: Query[Any]) -> None:
+        self.connection = connection
+        text = sent_text(query)
+        prepared = connection.pgconn.prepare(b"described", text.encode())
+        assert prepared.status == ExecStatus.COMMAND_OK, prepared.get_error_message("utf-8")
+        self.result = connection.pgconn.describe_prepared(b"described")
+        connection.pgconn.exec_(b"DEALLOCATE described")
+
+    @property
+    def parameters(self) -> list[str]:
+        return [self._type(self.result.param_type(number)) for number in range(self.result.nparams)]
+
+    @property
+    def columns(self) -> dict[str, tuple[str, bool | None]]:
+        """By name: type, and whether it is NOT NULL in its table; None for an expression."""
+        found = {}
+        for number in range(self.result.nfields):
+            name = (self.result.fname(number) or b"").decode()
+            assert name not in found, f"two columns {name}"
+            found[name] = (self._type(self.result.ftype(number)), self._is_not_null(number))
+        return found
+
+    def _type(self, oid: int) -> str:
+        row = self.connection.execute("SELECT format_type(%s, NULL)", [oid]).fetchone()
+        assert row is not None
+        return str(row[0])
+
+    def _is_not_null(self, number: int) -> bool | None:
+        table, column = self.result.ftable(number), self.result.ftablecol(number)
+        row = self.connection.execute(
+            "SELECT attnotnull FROM pg_attribute WHERE attrelid = %s AND attnum = %s", [table, column]
+        ).fetchone()
+        return bool(row[0]) if row else None
+
+
+def sent_text(query: Query[Any]) -> str:
+    """The text with $1 for its parameters, numbered as psycopg does: by first appearance."""
+    numbers = {name: number for number, name in enumerate(query.parameters, 1)}
+    return re.sub(
+        r"%(?:\((\w+)\)s|%)", lambda match: f"${numbers[match[1]]}" if match[1] else "%", query.text
+    )
+
+
+def fields_of(query: Query[Any]) -> dict[str, Any]:
+    """The record's fields and their types; a plain type is the type of the one column, whatever its name."""
+    record = query.record
+    if record is None:
+        return {}
+    if issubclass(record, msgspec.Struct):
+        return {field.name: field.type for field in msgspec.structs.fields(record)}
+    return {"": record}
+
+
+def without_none(annotation: Any) -> tuple[Any, bool]:
+    if annotation is Any:
+        return Any, True
+    if isinstance(annotation, UnionType) or typing.get_origin(annotation) is typing.Union:
+        rest = [item for item in typing.get_args(annotation) if item is not NoneType]
+        assert len(rest) == 1, f"a column has one type, not {annotation}"
+        return rest[0], len(typing.get_args(annotation)) == 2
+    return annotation, False
+
+
+@each_query
+def test_parameters_have_the_declared_types(query: Query[Any], connection: Connection) -> None:
+    declared = [_type_name(connection, cast) for cast in query.parameters.values() if cast is not None]
+    assert Described(connection, query).parameters == declared
+
+
+def _type_name(connection: Connection, cast: str) -> str:
+    row = connection.execute("SELECT format_type(%s::regtype, NULL)", [cast]).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+@each_query
+def test_columns_are_the_fields_of_the_record(query: Query[Any], connection: Connection) -> None:
+    fields = fields_of(query)
+    columns = Described(connection, query).columns
+    if query.record is None:
+        return
+    if list(fields) == [""]:
+        assert len(columns) == 1
+        columns = {"": next(iter(columns.values()))}
+    assert sorted(columns) == sorted(fields)
+    for name, (type_, _) in columns.items():
+        python, _ = without_none(fields[name])
+        element = type_.removesuffix("[]")
+        if element != type_:
+            assert typing.get_origin(python) is list, f"{name} is an array"
+            python = typing.get_args(python)[0]
+        assert python in PYTHON_TYPES[element], f"{name}: {type_} is no {python}"
+
+
+@each_query
+def test_a_column_that_may_be_null_is_optional_and_no_other(
+    query: Query[Any], connection: Connection
+) -> None:
+    fields = fields_of(query)
+    joined = bool(re.search(r"\b(LEFT|RIGHT|FULL)\b", query.text))
+    for name, (_, not_null) in Described(connection, query).columns.items():
+        annotation = fields.get(name, fields.get(""))
+        if query.record is None or annotation is Any:
+            continue
+        key = (query.name, name)
+        if not_null is None or (joined and key in NULLABLE):
+            assert key in NULLABLE, f"{name} is an expression: say in NULLABLE whether it may be NULL"
+            nullable = NULLABLE[key]
+        else:
+            nullable = not not_null
+        assert without_none(annotation)[1] == nullable, (
+            f"{name}: NULL is {'' if nullable else 'not '}possible"
+        )
+
+
+def test_every_exception_of_nullability_is_an_expression(connection: Connection) -> None:
+    described = {query.name: Described(connection, query).columns for query in QUERIES}
+    for name, column in NULLABLE:
+        assert column in described[name]
+        assert described[name][column][1] is None, "the server knows this one"
+
+
+@each_query
+def test_a_read_that_may_be_repeated_has_no_effects(query: Query[Any], connection: Connection) -> None:
+    if not query.is_read:
+        return
+    spoken = list(tokens(query.text))
+    called = {
+        query.text[word.start : word.end].lower()
+        for word, after in pairwise(spoken)
+        if word.kind == "word" and query.text[after.start] == "("
+    }
+    volatile = {
+        row[0]
+        for row in connection.execute(
+            "SELECT DISTINCT proname::text FROM pg_proc WHERE provolatile = 'v' AND proname = ANY (%s)",
+            [list(called)],
+        )
+    }
+    assert volatile <= HARMLESS
+
+
+def test_every_file_is_used_and_every_use_has_its_file() -> None:
+    assert {query.name for query in QUERIES} == set(catalogue())
+
+
+def test_migrations_and_roles_are_no_queries() -> None:
+    assert not [name for name in catalogue() if name.split("/")[0] in ("migrations", "roles")]
+    for area in ("migrations", "roles"):
+        assert list((sql_root() / area).glob("*.sql")), "and there are some"
+
+
+SQL_FILES = sorted(sql_root().rglob("*.sql"))
+# Keywords that are nobody's column, so that one in lower case is a slip.
+KEYWORDS = set(
+    re.findall(
+        r"\w+",
+        """
+        select from where insert into update delete values returning with as and or not null is in on join
+        cross inner lateral using group by order having limit offset union all case when then else end
+        distinct exists between like
+        """,
+    )
+)
+
+
+@pytest.mark.parametrize("path", SQL_FILES, ids=lambda path: path.relative_to(sql_root()).as_posix())
+def test_style_of_a_file(path: Path) -> None:
+    text = path.read_text()
+    assert re.match(r"-- \S.*[^ \n]\n", text), "the first line is a comment that says what it answers"
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+    assert "\t" not in text
+    assert not re.search(r"[ ]$", text, re.MULTILINE), "white space at the end of a line"
+    text = re.sub(r"%\(\w+\)s", "%", text)
+    words = [text[token.start : token.end] for token in tokens(text) if token.kind == "word"]
+    assert not [word for word in words if word in KEYWORDS], "keywords are in upper case"
+    if path.parent.name != "migrations":
+        code = "".join(
+            text[token.start : token.end] + " " for token in tokens(text) if token.kind != "comment"
+        )
+        assert not re.search(r"\b(SELECT|RETURNING) (DISTINCT )?\* ", code), "columns are named"
+
+
+SQL_START = re.compile(
+    r"\s*(SELECT\s|INSERT INTO\s|UPDATE \S+ SET\s|DELETE FROM\s|WITH (RECURSIVE )?\w+( \(.*\))? AS\s"
+    r"|MERGE INTO\s|COPY \w+ (\(|FROM STDIN|TO )|(CREATE|ALTER|DROP|TRUNCATE|LOCK) [A-Z]+ \w+)"
+)
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(Path(rootstream_store.__file__).parent.rglob("*.py")),
+    ids=lambda path: path.name,
+)
+def test_there_is_no_sql_in_python(path: Path) -> None:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    documentation = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    found = [
+        f"line {node.lineno}: {node.value[:60]}"
+        for node in nodes
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation
+        if SQL_START.match(node.value)
+    ]
+    assert not found
+
+
+def test_the_search_for_sql_finds_it() -> None:
+    for text in (
+        "SELECT 1",
+        "\n  INSERT INTO a",
+        "UPDATE users SET x",
+        "WITH a AS (",
+        "DELETE FROM x",
+        "DROP TABLE x",
+    ):
+        assert SQL_START.match(text)
+    for text in ("Selects a row", "SELECTED", "Update of x", "WITH"):
+        assert not SQL_START.match(text)

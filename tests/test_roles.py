@@ -1,0 +1,280 @@
+"""The role scripts in sql/roles: what each role may do, and what it is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.sql import SQL, Identifier
+
+from rootstream_store import events, maintenance, migrations
+from rootstream_store.errors import PermissionDenied
+from rootstream_store.events import NewEvent
+from rootstream_store.queries import Query, sql_root
+from rootstream_store.repositories import (
+    billing,
+    recordings,
+    sessions,
+    stream_sessions,
+    streams,
+    usage,
+    users,
+)
+from rootstream_store.repositories.usage import UsageEntry
+from rootstream_store.store import Store
+
+from .factories import make_stream, make_stream_session, make_user
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def owner(database_url: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(database_url, autocommit=True) as opened:
+        yield opened
+
+
+def _apply(owner: psycopg.Connection, script: str, role: str, name: str) -> None:
+    # Roles belong to the whole server: other tests, and the user, have theirs.
+    text = (sql_root() / f"roles/{script}.sql").read_text().replace(role, name)
+    owner.execute(text.encode())
+
+
+def _role(owner: psycopg.Connection, script: str, role: str) -> Iterator[str]:
+    name = f"{role}_test_{os.getpid()}_{next(_numbers)}"
+    try:
+        _apply(owner, script, role, name)
+        _apply(owner, script, role, name)  # a second time must do as well
+        yield name
+    finally:
+        owner.execute(SQL("DROP OWNED BY {}").format(Identifier(name)))
+        owner.execute(SQL("DROP ROLE {}").format(Identifier(name)))
+
+
+@pytest.fixture
+def app_role(owner: psycopg.Connection) -> Iterator[str]:
+    yield from _role(owner, "grant_application", "rootstream_app")
+
+
+@pytest.fixture
+def readonly_role(owner: psycopg.Connection) -> Iterator[str]:
+    yield from _role(owner, "grant_readonly", "rootstream_readonly")
+
+
+def _as(database_url: str, role: str) -> str:
+    options = f"{conninfo_to_dict(database_url).get('options') or ''} -c role={role}"
+    return make_conninfo(database_url, options=options)
+
+
+@pytest.fixture
+def app(database_url: str, redis_url: str, app_role: str) -> Iterator[Store]:
+    with Store.open(_as(database_url, app_role), redis_url, pool_size=4) as opened:
+        yield opened
+
+
+@pytest.fixture
+def reader(database_url: str, readonly_role: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(_as(database_url, readonly_role), autocommit=True) as opened:
+        yield opened
+
+
+def test_the_tests_really_run_as_the_role(app: Store, app_role: str) -> None:
+    assert app.one(Query("roles/who", "-- Who.\nSELECT current_user::text AS name", str)) == app_role
+
+
+# --- the application
+
+
+def test_everything_works_as_the_application(app: Store) -> None:
+    user = make_user(app)
+    created = sessions.create(app, user.id)
+    assert sessions.validate(app, created.token).user_id == user.id
+    stream = make_stream(app, user.id)
+    session = make_stream_session(app, stream.id)
+    assert stream_sessions.get_current(app, stream.id).id == session.id
+    assert recordings.list_by_stream(app, stream.id) == []
+    streams.stop(app, stream.id)
+
+    usage.log(app, user.id, event_type="x", bytes_transferred=1)
+    usage.log(app, user.id, event_type="x", created_at=datetime(2090, 1, 1, tzinfo=UTC))
+    usage.log_many(app, [UsageEntry(user_id=user.id, event_type="x", bytes_transferred=2)])
+    billing.open(app, user.id)
+    billing.set_tier(app, user.id, "pro")
+    assert billing.get_quota(app, user.id).bytes_transferred == 3
+    billing.delete(app, user.id)
+
+    for expected in (events.NO_STREAM, events.EXISTS, events.ANY, 3):
+        events.append(app, "Stream", "a", "E", {}, expected=expected, user_id=user.id)
+    events.append_many(app, "Stream", "a", [NewEvent("E", {})] * 3, expected=4)
+    assert len(events.read(app, "Stream", "a")) == 7
+    events.save_snapshot(app, "Stream", "a", version=7, state={})
+    assert events.load_snapshot(app, "Stream", "a") is not None
+    users.delete(app, user.id)
+    assert len(events.list_by_user(app, user.id)) == 4
+
+
+def test_the_application_makes_and_drops_partitions(app: Store, owner: psycopg.Connection) -> None:
+    owner.execute("SELECT usage_logs_create_partitions('2001-01-01', 2)")
+    report = maintenance.run(app, months_ahead=4, keep_usage_months=3)
+    assert (report.usage_partitions_created, report.usage_partitions_dropped) == (2, 2)
+    owners = owner.execute(
+        "SELECT DISTINCT relowner::regrole = current_user::regrole FROM pg_class WHERE relname ~ '^usage_logs_y'"
+    ).fetchall()
+    assert owners == [(True,)]
+    user = make_user(app)
+    usage.log(app, user.id, event_type="x")
+
+
+def test_a_temporary_table_of_the_callers_is_not_taken_for_a_partition(
+    app: Store, owner: psycopg.Connection
+) -> None:
+    """A function that runs as the owner must not run a trigger of its caller's."""
+    with app.transaction() as transaction:
+        for statement in (
+            "CREATE TEMPORARY TABLE usage_logs_default (user_id bigint, created_at timestamptz)",
+            "CREATE FUNCTION pg_temp.become() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'ran as %%', current_user; END $$",
+            "CREATE TRIGGER become BEFORE DELETE ON usage_logs_default "
+            "FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.become()",
+            "CREATE TEMPORARY TABLE usage_logs (LIKE usage_logs_default)",
+        ):
+            transaction.run(Query("roles/attack", f"-- An attack.\n{statement}", None))
+        assert maintenance.run(transaction, months_ahead=5).usage_partitions_created == 3
+
+
+APP_REFUSED = [
+    "UPDATE event_log SET event_type = 'X'",
+    "DELETE FROM event_log",
+    "TRUNCATE event_log",
+    "TRUNCATE users CASCADE",
+    "DELETE FROM aggregates",
+    "ALTER TABLE event_log DISABLE TRIGGER event_log_append_only",
+    "DROP TRIGGER event_log_append_only ON event_log",
+    "DROP TABLE usage_logs",
+    "CREATE TABLE of_mine (id bigint)",
+    "CREATE TRIGGER mine BEFORE INSERT ON event_log EXECUTE FUNCTION refuse_event_log_change()",
+    "SELECT setval('event_log_position_seq', 1)",
+    "DELETE FROM schema_migrations",
+    "UPDATE schema_migrations SET checksum = checksum",
+]
+
+
+@pytest.mark.parametrize("statement", APP_REFUSED)
+def test_the_application_is_refused(app: Store, owner: psycopg.Connection, statement: str) -> None:
+    events.append(app, "Stream", "a", "E", {})
+    with pytest.raises(PermissionDenied) as caught:
+        app.run(Query("roles/attempt", f"-- An attempt.\n{statement}", None))
+    assert caught.value.sqlstate == "42501"
+    assert "append-only" not in caught.value.message, "the grant, not only the trigger, must refuse"
+    assert owner.execute("SELECT event_type FROM event_log").fetchall() == [("E",)]
+
+
+def test_the_application_can_tell_whether_migrations_are_pending(database_url: str, app_role: str) -> None:
+    status = migrations.status(_as(database_url, app_role))
+    assert not status.pending
+    assert not status.problems
+
+
+def test_others_may_not_call_what_runs_as_the_owner(
+    app_role: str, reader: psycopg.Connection, owner: psycopg.Connection
+) -> None:
+    for call in ("usage_logs_create_partitions('2001-01-01', 1)", "usage_logs_drop_partitions('2001-01-01')"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            reader.execute(f"SELECT {call}".encode())
+
+
+# --- the reader
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    """A store with a row in every table."""
+    user = make_user(store)
+    sessions.create(store, user.id)
+    stream = make_stream(store, user.id)
+    session = make_stream_session(store, stream.id)
+    recordings.create(store, stream.id, session_id=session.id, file_path="/a")
+    usage.log(store, user.id, event_type="x")
+    billing.open(store, user.id)
+    events.append(store, "Stream", "a", "E", {})
+    events.save_snapshot(store, "Stream", "a", version=1, state={})
+    return store
+
+
+SECRETS = {"users": "password_hash", "sessions": "token_hash", "streams": "stream_key"}
+
+
+def test_the_reader_reads_every_column_but_the_secrets(
+    filled: Store, reader: psycopg.Connection, owner: psycopg.Connection
+) -> None:
+    columns: dict[str, list[str]] = {}
+    for table, column in owner.execute(
+        "SELECT table_name::text, column_name::text FROM information_schema.columns "
+        "WHERE table_schema = 'public' AND table_name !~ '^usage_logs_'"
+    ).fetchall():
+        columns.setdefault(table, []).append(column)
+    assert len(columns) == 11
+    for table, names in columns.items():
+        names = [name for name in names if name != SECRETS.get(table)]
+        listed = SQL(", ").join(Identifier(name) for name in names)
+        assert reader.execute(SQL("SELECT {} FROM {}").format(listed, Identifier(table))).fetchall(), table
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT password_hash FROM users",
+        "SELECT * FROM users",
+        "SELECT users FROM users",
+        "SELECT id FROM users WHERE password_hash LIKE '$argon2id%'",
+        "SELECT token_hash FROM sessions",
+        "SELECT * FROM sessions",
+        "SELECT stream_key FROM streams",
+        "SELECT * FROM streams",
+        "SELECT id FROM streams ORDER BY stream_key",
+        "COPY users TO STDOUT",
+        "UPDATE users SET is_active = FALSE",
+        "INSERT INTO event_log (aggregate_id, aggregate_type, version, event_type, event_data) "
+        "VALUES ('a', 'b', 1, 'E', '{}')",
+        "DELETE FROM event_log",
+        "TRUNCATE usage_logs",
+        "SELECT nextval('event_log_position_seq')",
+        "SELECT id FROM users FOR UPDATE",
+        "CREATE TABLE of_mine (id bigint)",
+    ],
+)
+def test_the_reader_is_refused(filled: Store, reader: psycopg.Connection, statement: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        reader.execute(statement.encode())
+
+
+def test_a_right_given_before_is_taken_back(owner: psycopg.Connection) -> None:
+    """Applying the script again brings a role that had more back to what it says."""
+    name = f"rootstream_readonly_test_{os.getpid()}_{next(_numbers)}"
+    owner.execute(SQL("CREATE ROLE {}").format(Identifier(name)))
+    try:
+        owner.execute(SQL("GRANT ALL ON users, sessions, streams TO {}").format(Identifier(name)))
+        _apply(owner, "grant_readonly", "rootstream_readonly", name)
+        row = owner.execute(
+            "SELECT has_column_privilege(%(role)s, 'users', 'password_hash', 'SELECT'), "
+            "has_column_privilege(%(role)s, 'users', 'username', 'SELECT'), "
+            "has_table_privilege(%(role)s, 'users', 'UPDATE')",
+            {"role": name},
+        ).fetchone()
+        assert row == (False, True, False)
+    finally:
+        owner.execute(SQL("DROP OWNED BY {}").format(Identifier(name)))
+        owner.execute(SQL("DROP ROLE {}").format(Identifier(name)))
+
+
+def test_tokens_are_stored_as_digests_only(filled: Store, owner: psycopg.Connection) -> None:
+    user = make_user(filled)
+    created = sessions.create(filled, user.id)
+    row = owner.execute("SELECT token_hash FROM sessions WHERE user_id = %s", [user.id]).fetchone()
+    assert row == (hashlib.sha256(created.token.reveal().encode()).digest(),)

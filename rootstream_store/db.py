@@ -95,9 +95,15 @@ class Db(ABC):
         Transaction, never after a rollback. They never raise; a Redis that is down costs no write."""
 
     @abstractmethod
-    def flow(self, steps: Generator[Any, Any, T], *, atomic: bool = False) -> T:
-        """Runs a function of several steps (see `flow`) and returns its result. `atomic`: in a
-        transaction."""
+    def flow(
+        self, steps: Generator[Any, Any, T], *, atomic: bool = False, invalidates: Sequence[str] = ()
+    ) -> T:
+        """Runs a function of several steps (see `flow`) and returns its result.
+
+        `atomic`: in a transaction, or a savepoint inside one. `invalidates`: keys of cached answers that the
+        steps make untrue; they are marked before the change is committed and dropped after it, so that a
+        crash between the two leaves no stale answer.
+        """
 
     @abstractmethod
     def transaction(self, *, isolation: str | None = None) -> AbstractContextManager[Db]:

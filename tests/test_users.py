@@ -14,16 +14,17 @@ from typing import Any
 import psycopg
 import pytest
 
+from rootstream_store.cache import Message, keys
 from rootstream_store.db import Db
 from rootstream_store.errors import AlreadyExists, AuthenticationFailed, InvalidInput, NotFound
 from rootstream_store.queries import Query
 from rootstream_store.records import User
-from rootstream_store.repositories import sessions, users
+from rootstream_store.repositories import sessions, streams, users
 from rootstream_store.repositories._passwords import check_password, hash_password
 from rootstream_store.secret import Secret
 from rootstream_store.store import Store
 
-from .factories import PASSWORD, PASSWORD_HASH, make_user
+from .factories import PASSWORD, PASSWORD_HASH, make_stream, make_user
 from .together import blocked, together
 from .undo import rolled_back
 
@@ -643,3 +644,18 @@ class TestPlans:
         assert "Seq Scan" not in plan
         for index in indexes:
             assert index in plan, plan
+
+
+def test_delete_takes_the_live_status_of_the_streams_along(store: Store) -> None:
+    user = make_user(store)
+    on_air, off_air = make_stream(store, user.id), make_stream(store, user.id)
+    streams.start(store, on_air.id)
+    assert (streams.is_live(store, on_air.id), streams.is_live(store, off_air.id)) == (True, False)
+    with store.subscribe(keys.events(on_air.id)) as messages:
+        users.delete(store, user.id)
+        message = messages.get(timeout=5)
+    assert isinstance(message, Message)
+    assert message.data == b"ended"
+    for stream in (on_air, off_air):
+        with pytest.raises(NotFound):
+            streams.is_live(store, stream.id)

@@ -23,7 +23,7 @@ def session(token_hash: bytes | str) -> str:
     Raises InvalidInput for anything else, without showing it: it may be the token itself.
     """
     text = token_hash.hex() if isinstance(token_hash, bytes) else token_hash
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+    if not isinstance(text, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", text):
         raise InvalidInput("token_hash", "must be a SHA-256: 32 bytes or 64 hexadecimal digits")
     return f"session:{text.lower()}"
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["add_parser"]
 
 _DESCRIPTION = (
-    "Makes the monthly usage partitions ahead, drops usage that need not be kept, deletes expired login sessions. "
-    "To be run daily; several at once do no harm."
+    "Makes the monthly usage partitions ahead, drops usage that need not be kept, deletes expired login "
+    "sessions. To be run daily; several at once do no harm."
 )
 
 
@@ -39,14 +39,16 @@ def add_parser(subparsers: Subparsers) -> None:
         "--keep-usage-months",
         type=int,
         metavar="N",
-        help="full months of usage to keep before the current one; older usage is lost (default: all is kept)",
+        help="full months of usage to keep before the current one; older usage is lost "
+        "(default: all is kept)",
     )
     parser.add_argument(
         "--lock-timeout",
         type=float,
         default=5.0,
         metavar="SECONDS",
-        help="how long a step may queue for a table lock, with everybody else queueing behind it (default: 5)",
+        help="how long a step may queue for a table lock, with everybody else queueing behind it "
+        "(default: 5)",
     )
     parser.add_argument(
         "--database-url",
@@ -69,8 +71,7 @@ def _maintain(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:
-        print(
-            f"usage partitions: {report.usage_partitions_created} made, {report.usage_partitions_dropped} dropped"
-        )
+        made, dropped = report.usage_partitions_created, report.usage_partitions_dropped
+        print(f"usage partitions: {made} made, {dropped} dropped")
         print(f"expired sessions: {report.sessions_deleted} deleted")
     return 0

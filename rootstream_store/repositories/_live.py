@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rootstream_store.cache import Delete, Effect, Invalidate, Publish, keys
+from rootstream_store.cache import Delete, Effect, Publish, keys
 from rootstream_store.errors import Conflict, InvalidInput
 from rootstream_store.flow import Flow, after_commit, maybe, one
 from rootstream_store.queries import Query, query
@@ -28,7 +28,6 @@ def check_count(field: str, value: int) -> int:
 def gone_on_air(stream_id: int) -> tuple[Effect, ...]:
     """What Redis is told when a broadcast has begun."""
     return (
-        Invalidate(keys.live(stream_id)),
         Delete(keys.viewers(stream_id)),
         Publish(keys.events(stream_id), "started"),
     )
@@ -37,7 +36,6 @@ def gone_on_air(stream_id: int) -> tuple[Effect, ...]:
 def gone_off_air(stream_id: int) -> tuple[Effect, ...]:
     """What Redis is told when a broadcast has ended."""
     return (
-        Invalidate(keys.live(stream_id)),
         Delete(keys.viewers(stream_id)),
         Publish(keys.events(stream_id), "ended"),
     )

@@ -31,8 +31,8 @@ def open(  # noqa: A001  # read as billing.open(…); this module opens no file
 ) -> BillingAccount:
     """Opens the billing account of a user; each has one at most.
 
-    `subscription_tier`: free, pro or enterprise. `payment_method`: a label of the payment provider, never a card
-    number. `monthly_limit_gb`: in units of 10^9 bytes a calendar month (UTC), 0 to 10^9; None: no limit.
+    `subscription_tier`: free, pro or enterprise. `payment_method`: a label of the payment provider, never a
+    card number. `monthly_limit_gb`: in units of 10^9 bytes a calendar month (UTC), 0 to 10^9; None: no limit.
     Raises AlreadyExists, NotFound for an unknown user, InvalidInput.
     """
     return db.one(
@@ -52,7 +52,7 @@ def get(db: Db, user_id: int) -> BillingAccount:
 
 @repository
 def set_tier(
-    db: Db, user_id: int, subscription_tier: str, *, monthly_limit_gb: int | None | Unset = UNSET
+    db: Db, user_id: int, subscription_tier: str, *, monthly_limit_gb: int | Unset | None = UNSET
 ) -> BillingAccount:
     """Moves a user to another tier. `monthly_limit_gb`: as in `open`; left out: stays as it is.
 
@@ -78,8 +78,8 @@ def set_payment_method(db: Db, user_id: int, payment_method: str | None) -> Bill
 def get_quota(db: Db, user_id: int, *, month: date | None = None) -> QuotaUsage:
     """A user's transfer in the calendar month (UTC) that `month` is a day of, against the limit.
 
-    None: the current month. A user is over the limit with the first byte above it. Raises NotFound when the user has
-    no billing account.
+    None: the current month. A user is over the limit with the first byte above it. Raises NotFound when the
+    user has no billing account.
     """
     return db.one(_GET_QUOTA, user_id=user_id, month=month)
 

@@ -132,19 +132,18 @@ def _touch(token_hash: bytes) -> Flow[Session]:
 @repository
 def revoke(db: Db, token: str | Secret) -> None:
     """Ends the session. Raises NotFound when there is none with this token, or it was ended before."""
-    return db.flow(_revoke(_digest(token)), atomic=True)
+    return revoke_hash(db, _digest(token))
 
 
 @repository
 def revoke_hash(db: Db, token_hash: bytes) -> None:
     """Ends the session with this `token_hash`, such as `list_active` shows of another device. Raises
     NotFound."""
-    return db.flow(_revoke(token_hash), atomic=True)
+    return db.flow(_revoke(token_hash), invalidates=[keys.session(token_hash)])
 
 
 def _revoke(token_hash: bytes) -> Flow[None]:
-    ended = yield from one(_REVOKE, token_hash=token_hash)
-    yield from after_commit(Invalidate(keys.session(ended)))
+    yield from one(_REVOKE, token_hash=token_hash)
 
 
 @repository

@@ -99,4 +99,4 @@ def add_bytes(db: Db, stream_id: int, count: int) -> int:
 def end(db: Db, stream_id: int, session_id: int) -> StreamSession:
     """Ends this session and takes the stream off air, as `streams.stop` does, but never a later session: for
     a server that knows which broadcast it lost. Raises Conflict (it has ended already), NotFound."""
-    return db.flow(_live.stop(stream_id, session_id))
+    return db.flow(_live.stop(stream_id, session_id), invalidates=[keys.live(stream_id)])

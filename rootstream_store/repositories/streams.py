@@ -202,7 +202,7 @@ def start(
         yield from after_commit(*_live.gone_on_air(stream_id))
         return session
 
-    return db.flow(steps())
+    return db.flow(steps(), invalidates=[keys.live(stream_id)])
 
 
 @repository
@@ -213,7 +213,7 @@ def stop(db: Db, stream_id: int) -> StreamSession:
     Publishes "ended" on the stream's channel. Raises Conflict (not live), NotFound. To end one known session
     and never a later one, see `stream_sessions.end`.
     """
-    return db.flow(_live.stop(stream_id, None))
+    return db.flow(_live.stop(stream_id, None), invalidates=[keys.live(stream_id)])
 
 
 @repository
@@ -287,9 +287,9 @@ def delete(db: Db, stream_id: int) -> None:
         if was_live:
             yield from after_commit(*_live.gone_off_air(stream_id))
         else:
-            yield from after_commit(Invalidate(keys.live(stream_id)), Delete(keys.viewers(stream_id)))
+            yield from after_commit(Delete(keys.viewers(stream_id)))
 
-    return db.flow(steps())
+    return db.flow(steps(), invalidates=[keys.live(stream_id)])
 
 
 def _changes(**values: object) -> dict[str, object]:

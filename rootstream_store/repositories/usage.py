@@ -62,9 +62,10 @@ def log(
 ) -> int:
     """Logs what a user consumed and returns the id of the entry.
 
-    `event_type`: stream_start, stream_end, viewer_join, viewer_leave or a name of your own: up to 64 lower-case
-    letters, digits and underscores, a letter first. `stream_id`: the entry stays when that stream is deleted; None:
-    of no stream. `created_at`: when it happened; None: now. Raises NotFound for an unknown user, InvalidInput.
+    `event_type`: stream_start, stream_end, viewer_join, viewer_leave or a name of your own: up to 64
+    lower-case letters, digits and underscores, a letter first. `stream_id`: the entry stays when that stream
+    is deleted; None: of no stream. `created_at`: when it happened; None: now. Raises NotFound for an unknown
+    user, InvalidInput.
     """
     return db.one(
         _LOG,
@@ -81,8 +82,8 @@ def log(
 def log_many(db: Db, entries: Iterable[UsageEntry]) -> int:
     """Logs many entries by COPY, all or none, and returns how many. They are held in memory meanwhile.
 
-    Raises as `log`, and names the entry by its index, from 0: InvalidInput for "entries[2].event_type", NotFound with
-    the user's id and the index in its `key`.
+    Raises as `log`, and names the entry by its index, from 0: InvalidInput for "entries[2].event_type",
+    NotFound with the user's id and the index in its `key`.
     """
     return db.flow(_log_many(list(entries)))
 
@@ -95,15 +96,15 @@ def total_by_user(db: Db, user_id: int, *, since: datetime, until: datetime) -> 
 
 @repository
 def total_by_stream(db: Db, stream_id: int, *, since: datetime, until: datetime) -> UsageTotal:
-    """What was consumed through a stream from `since` up to, and without, `until`; zeros when there was nothing."""
+    """What was consumed through a stream from `since` up to, and without, `until`; zeros when nothing."""
     return db.one(_TOTAL_BY_STREAM, stream_id=stream_id, **_span(since, until))
 
 
 @repository
 def list_months(db: Db, user_id: int, *, months: int = 12) -> list[MonthlyUsage]:
-    """A user's consumption in the last `months` calendar months (UTC), the current one among them, newest first.
+    """A user's consumption in the last `months` calendar months (UTC), the current one among them.
 
-    Months without any are left out. `months`: 1 to 1200.
+    Newest first; months without any are left out. `months`: 1 to 1200.
     """
     return db.all(_LIST_MONTHS, user_id=user_id, months=check_limit(months, "months", _MAX_MONTHS))
 

@@ -8,6 +8,7 @@ from rootstream_store.errors import AuthenticationFailed
 from rootstream_store.flow import Flow, after_commit, atomically, compute, maybe, one, rows
 from rootstream_store.queries import Query, query
 from rootstream_store.records import Record, User
+from rootstream_store.repositories import _live
 from rootstream_store.repositories._page import check_limit
 from rootstream_store.repositories._passwords import (
     check_password,
@@ -50,6 +51,13 @@ class _Credentials(Record, frozen=True, kw_only=True):
         return f"_Credentials(id={self.id})"
 
 
+class _StreamState(Record, frozen=True, kw_only=True):
+    """What is cached of a stream hangs on it."""
+
+    id: int
+    is_live: bool
+
+
 _CREATE = query("users/create", User)
 _GET = query("users/get", User)
 _GET_BY_USERNAME = query("users/get_by_username", User)
@@ -64,6 +72,7 @@ _RECORD_LOGIN = query("users/record_login", User)
 _FIND_CREDENTIALS = query("users/find_credentials", _Credentials)
 _FINISH_LOGIN = query("users/finish_login", User)
 _LOCK = query("users/lock", int)
+_LIST_STREAMS = query("users/list_streams", _StreamState)
 _DELETE = query("users/delete", bytes)
 _REVOKE_SESSIONS = query("sessions/revoke_all", bytes)
 
@@ -237,14 +246,18 @@ def deactivate(db: Db, user_id: int) -> User:
 
 @repository
 def delete(db: Db, user_id: int) -> None:
-    """Deletes the user with sessions, streams, usage and billing account; the event log stays. Raises
-    NotFound."""
+    """Deletes the user with sessions, streams, usage and billing account; the event log stays. A broadcast
+    on air ends: "ended" is published on its stream's channel. Raises NotFound."""
     return db.flow(_delete(user_id), atomic=True)
 
 
 def _delete(user_id: int) -> Flow[None]:
-    # Two statements: the second one sees the sessions that were made until the lock was there.
+    # Several statements: the later ones see what was made until the lock was there.
     yield from one(_LOCK, user_id=user_id)
+    for stream in (yield from rows(_LIST_STREAMS, user_id=user_id)):
+        yield from after_commit(Invalidate(keys.live(stream.id)))
+        if stream.is_live:
+            yield from after_commit(*_live.gone_off_air(stream.id))
     ended = yield from rows(_DELETE, user_id=user_id)
     yield from after_commit(*(Invalidate(keys.session(token_hash)) for token_hash in ended))
 

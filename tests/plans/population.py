@@ -1,0 +1,171 @@
+"""Rows enough that reading a table whole is never the best plan, and some that have many: a user with thousands of
+everything, a stream with thousands of sessions and recordings, an aggregate with thousands of events. A plan that
+reads more than its page shows there.
+
+Ids count from 1 in the order of insertion, so that a test can say which row it means.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from ..factories import PASSWORD_HASH
+
+__all__ = [
+    "BUSY_AGGREGATE",
+    "BUSY_SESSION",
+    "BUSY_STREAM",
+    "BUSY_USER",
+    "LIVE_STREAM",
+    "PLAIN_STREAM",
+    "PLAIN_USER",
+    "populate",
+]
+
+BUSY_USER: Final = 77
+"""Owns a seventh of the streams, a tenth of the login sessions and of the usage, a sixtieth of the events."""
+PLAIN_USER: Final = 1234
+BUSY_STREAM: Final = 500
+"""On air, with an eighth of the stream sessions and half of the recordings."""
+BUSY_SESSION: Final = 36_000
+"""Of BUSY_STREAM, with 4,000 recordings."""
+LIVE_STREAM: Final = 1100
+PLAIN_STREAM: Final = 1234
+"""Off air, with one session on record."""
+BUSY_AGGREGATE: Final = "busy"
+"""Of type stream, with 20,000 events and a snapshot at each hundredth."""
+
+_STATEMENTS: Final = (
+    # Six months of usage: the current one and those ahead are there already.
+    "SELECT usage_logs_create_partitions((now() AT TIME ZONE 'UTC' - interval '6 months')::date, 6)",
+    """
+    INSERT INTO users (username, email, password_hash, is_active)
+    SELECT 'User' || n, 'User' || n || '@example.com', %(password_hash)s, n %% 50 <> 0
+    FROM generate_series(1, 20000) AS n
+    """,
+    """
+    INSERT INTO billing_accounts (user_id, subscription_tier, monthly_limit_gb)
+    SELECT n, CASE WHEN n %% 10 = 0 THEN 'pro' ELSE 'free' END, 100
+    FROM generate_series(1, 19000) AS n
+    """,
+    # A tenth of them expired, as after a day without maintenance.
+    """
+    INSERT INTO sessions (token_hash, user_id, device_id, created_at, expires_at)
+    SELECT
+        sha256(n::text::bytea),
+        CASE WHEN n %% 10 = 1 THEN %(busy_user)s ELSE 1 + n %% 20000 END,
+        'device ' || n,
+        now() - interval '90 days' + n * interval '1 minute',
+        now() - interval '1 day' + n * interval '30 seconds'
+    FROM generate_series(1, 30000) AS n
+    """,
+    """
+    INSERT INTO streams (user_id, name, stream_key, is_live, is_public, started_at)
+    SELECT
+        CASE WHEN n %% 7 = 0 THEN %(busy_user)s ELSE 1 + n %% 20000 END,
+        'stream ' || n,
+        lpad(n::text, 43, 'k'),
+        n %% 100 = 0,
+        n %% 300 <> 0,
+        now() - interval '1 hour'
+    FROM generate_series(1, 20000) AS n
+    """,
+    """
+    INSERT INTO stream_sessions (stream_id, session_start, session_end, duration_seconds)
+    SELECT
+        CASE WHEN n %% 8 = 0 THEN %(busy_stream)s ELSE 1 + n %% 20000 END,
+        now() - interval '2 days',
+        now() - interval '1 day',
+        86400
+    FROM generate_series(1, 40000) AS n
+    """,
+    "INSERT INTO stream_sessions (stream_id, session_start) SELECT id, started_at FROM streams WHERE is_live",
+    # One in twenty is kept for some time only, of those half are past it.
+    """
+    INSERT INTO recordings (stream_id, session_id, file_path, created_at, expires_at)
+    SELECT
+        stream_id,
+        id,
+        'file ' || id,
+        now() - interval '1 year',
+        CASE WHEN id %% 20 = 1 THEN now() + (id - 20000) * interval '1 second' END
+    FROM stream_sessions
+    WHERE id %% 4 = 1
+    """,
+    """
+    INSERT INTO recordings (stream_id, session_id, file_path)
+    SELECT
+        %(busy_stream)s,
+        CASE WHEN n %% 2 = 0 THEN %(busy_session)s END,
+        'part ' || n
+    FROM generate_series(1, 8000) AS n
+    """,
+    """
+    INSERT INTO usage_logs (user_id, created_at, stream_id, event_type, bytes_transferred)
+    SELECT
+        CASE WHEN n %% 10 = 1 THEN %(busy_user)s ELSE 1 + n %% 20000 END,
+        -- The same number in each month, whatever day it is today.
+        CASE months_ago
+            WHEN 0 THEN month_start + (now() - month_start) * (n %% 1000) / 1000
+            ELSE month_start + (n %% 27) * interval '1 day'
+        END,
+        CASE WHEN n %% 10 = 1 THEN %(busy_stream)s ELSE 1 + n %% 20000 END,
+        'viewer_join',
+        n
+    FROM generate_series(1, 60000) AS n
+    CROSS JOIN LATERAL (SELECT n / 10 %% 6 AS months_ago) AS counted
+    CROSS JOIN LATERAL (
+        SELECT (date_trunc('month', now() AT TIME ZONE 'UTC') - months_ago * interval '1 month') AT TIME ZONE 'UTC'
+            AS month_start
+    ) AS chosen
+    """,
+    """
+    INSERT INTO aggregates (aggregate_id, aggregate_type, version)
+    SELECT %(busy_aggregate)s, 'stream', 20000
+    UNION ALL
+    SELECT n::text, CASE WHEN n %% 2 = 0 THEN 'stream' ELSE 'user' END, 10
+    FROM generate_series(1, 4000) AS n
+    """,
+    # As they come in: those of one aggregate lie among those of the others.
+    """
+    INSERT INTO event_log (aggregate_id, aggregate_type, version, event_type, event_data, user_id, timestamp)
+    SELECT
+        CASE WHEN n %% 3 = 0 THEN %(busy_aggregate)s ELSE aggregate::text END,
+        CASE WHEN n %% 3 = 0 OR aggregate %% 2 = 0 THEN 'stream' ELSE 'user' END,
+        CASE WHEN n %% 3 = 0 THEN n / 3 ELSE 1 + other / 4000 END,
+        'ViewerJoined',
+        '{"viewers": 1}',
+        CASE WHEN n %% 60 = 1 THEN %(busy_user)s WHEN n %% 2 = 0 THEN 1 + n %% 20000 END,
+        now() - (60001 - n) * interval '1 minute'
+    FROM generate_series(1, 60000) AS n
+    -- Two of three, counted from 0, go round the 4,000 others ten times.
+    CROSS JOIN LATERAL (SELECT n - 1 - n / 3 AS other) AS counted
+    CROSS JOIN LATERAL (SELECT 1 + other %% 4000 AS aggregate) AS chosen
+    ORDER BY n
+    """,
+    """
+    INSERT INTO snapshots (aggregate_id, aggregate_type, version, position, schema_version, state)
+    SELECT event_log.aggregate_id, event_log.aggregate_type, event_log.version, event_log.position, shape, '{}'
+    FROM event_log
+    CROSS JOIN generate_series(1, 2) AS shape
+    WHERE event_log.version %% CASE event_log.aggregate_id WHEN %(busy_aggregate)s THEN 100 ELSE 10 END = 0
+    """,
+    "ANALYZE",
+)
+
+
+def populate(connection: psycopg.Connection[TupleRow]) -> None:
+    """Fills a migrated, empty database; `connection` is in autocommit."""
+    values = {
+        "password_hash": PASSWORD_HASH,
+        "busy_user": BUSY_USER,
+        "busy_stream": BUSY_STREAM,
+        "busy_session": BUSY_SESSION,
+        "busy_aggregate": BUSY_AGGREGATE,
+    }
+    cursor = psycopg.ClientCursor(connection)  # some statements cannot have parameters of their own
+    for statement in _STATEMENTS:
+        cursor.execute(statement, values)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from rootstream_store._limit import check_limit
 from rootstream_store.db import Db, repository
 from rootstream_store.flow import Flow, one
 from rootstream_store.queries import query
 from rootstream_store.repositories import sessions
-from rootstream_store.repositories._limit import check_limit
 
 __all__ = ["MaintenanceReport", "run"]
 

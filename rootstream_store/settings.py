@@ -151,6 +151,8 @@ def _check_seconds(name: str, value: float, *, zero: bool) -> None:
 
 
 _URL_USERINFO = re.compile(r"(\w+://)([^/?#@:\s]*)(:)?.*@", re.DOTALL)
+# A URL whose scheme or slashes were forgotten; "FATAL: …" at the start of a message is none.
+_BARE_USERINFO = re.compile(r"\A(/*[^/?#@:\s=']*):(?!//)(?=\S).*@", re.DOTALL)
 _URL_PASSWORD = re.compile(r"([?&]\w*password=)[^&#\s]*", re.IGNORECASE)
 _PAIR_PASSWORD = re.compile(
     r"(?<![?&\w])(\w*password\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:\\.|[^\s\\])+)", re.IGNORECASE | re.DOTALL
@@ -163,6 +165,7 @@ def redact(text: str) -> str:
     In URL and in key=value form, also where the string is malformed: what could be a password is hidden."""
     # Up to the last @: an unescaped / ? # or @ in a password would make a URL parser see the rest as a path.
     text = _URL_USERINFO.sub(_mask_userinfo, text)
+    text = _BARE_USERINFO.sub(r"\1:***@", text)
     text = _URL_PASSWORD.sub(r"\1***", text)
     return _PAIR_PASSWORD.sub(r"\1***", text)
 

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -134,9 +135,11 @@ def shown(error: BaseException) -> str:
         seen.add(id(one))
         texts += [repr(one), str(one), repr(one.args), repr(vars(one))]
         if isinstance(one, psycopg.Error):
+            if one.pgconn is not None and one.pgconn.status == psycopg.pq.ConnStatus.BAD:
+                texts += [repr(one.pgconn), repr(getattr(one.pgconn, "info", None))]
             diag = one.diag
             texts += [repr(getattr(diag, name)) for name in dir(diag) if not name.startswith("_")]
-        pending += [one.__cause__, one.__context__]
+        pending += [one.__cause__, None if one.__suppress_context__ else one.__context__]
     return "\n".join(texts)
 
 
@@ -236,7 +239,7 @@ def test_calls_that_go_well_and_calls_that_are_refused(
         refused(lambda: sessions.validate(store, hidden.new()), AuthenticationFailed),
         refused(lambda: sessions.touch(store, hidden.new()), AuthenticationFailed),
         refused(lambda: sessions.revoke(store, hidden.new()), NotFound),
-        refused(lambda: sessions.revoke_hash(store, b"short"), NotFound),
+        refused(lambda: sessions.revoke_hash(store, hidden.new()[:16].encode()), InvalidInput),
         refused(lambda: streams.get_by_key(store, unknown), NotFound),
         refused(lambda: streams.get_by_key(store, f"{unknown}\0"), InvalidInput),
         refused(lambda: streams.update(store, stream.id, name=""), InvalidInput),
@@ -250,15 +253,8 @@ def test_calls_that_go_well_and_calls_that_are_refused(
         None,
     )
     for name, given in (("copy", key.reveal()), ("", hidden.new("k" * 43)), ("short", hidden.new())):
-        errors.append(
-            refused(
-                lambda name=name, given=given: store.run(  # type: ignore[misc]  # mypy cannot infer a lambda's default
-                    add_stream, user_id=user.id, name=name, stream_key=given
-                ),
-                AlreadyExists,
-                InvalidInput,
-            )
-        )
+        add = partial(store.run, add_stream, user_id=user.id, name=name, stream_key=given)
+        errors.append(refused(add, AlreadyExists, InvalidInput))
     # Events hold what an application puts there.
     private = hidden.new("private-")
     errors += [
@@ -309,6 +305,8 @@ def test_passwords_of_connection_strings(
         f"host=127.0.0.1 port={port} password='{plain}",
         f"host=127.0.0.1 port=x password='{plain} and more'",
         f"{user}:{plain}@{target}",
+        f"//{user}:{odd}@{target}",
+        f"postgresql:/{user}:{odd}@{target}",
         make_conninfo(database_url, user="nobody_at_all", password=plain),
         make_conninfo(database_url, dbname="no_such_database", password=plain),
     ]
@@ -316,8 +314,8 @@ def test_passwords_of_connection_strings(
     errors: list[RootStreamError] = []
     shows: list[str] = []
     for url in urls:
-        errors.append(refused(lambda url=url: Store.open(url), *kinds))  # type: ignore[misc]  # mypy cannot infer a lambda's default
-        errors.append(refused(lambda url=url: migrations.apply(url), *kinds))  # type: ignore[misc]  # see above
+        errors.append(refused(partial(Store.open, url), *kinds))
+        errors.append(refused(partial(migrations.apply, url), *kinds))
         shows.append(repr(Settings.create(database_url=url)))
         monkeypatch.setenv("DATABASE_URL", url)
         for command in (["status"], ["migrate", "status"], ["maintain"], ["metrics", "--once"]):
@@ -329,9 +327,16 @@ def test_passwords_of_connection_strings(
         with Store.open(make_conninfo(database_url, password=plain), url) as store:
             make_user(store)
             shows += [repr(store), repr(store.settings), repr(store.health())]
-            errors.append(refused(lambda store=store: store.subscribe("x"), Unavailable, SettingsError))  # type: ignore[misc]  # see above
-    for url in (f"redis://:{odd}@x:99999999/0", f"http://:{plain}@x/0", f"redis://:{plain}@x/0?nonsense=1"):
-        errors.append(refused(lambda url=url: Store.open(database_url, url), SettingsError))  # type: ignore[misc]  # see above
+            errors.append(refused(partial(store.subscribe, "x"), Unavailable, SettingsError))
+    bad = [
+        f"redis://:{odd}@x:99999999/0",
+        f"http://:{plain}@x/0",
+        f"redis://:{plain}@x/0?nonsense=1",
+        f":{plain}@x/0",
+        f"{user}:{odd}@x:6379",
+        f"redis:{user}:{plain}@x",
+    ]
+    errors += [refused(partial(Store.open, database_url, url), SettingsError) for url in bad]
     check(hidden, said, errors, shows)
     out, err = capfd.readouterr()
     assert not hidden.found_in(out)

@@ -103,6 +103,8 @@ def safe_url(url: str) -> str:
     """The URL fit for logs and errors, with no password in it, also where the URL is malformed."""
     # Up to the last @: an unescaped / ? # or @ in a password makes urllib see the rest of it as a path.
     text = re.sub(r"://(?:([^/?#@:]*)(:))?.*@", _mask_userinfo, url, flags=re.DOTALL)
+    # The scheme or its slashes were forgotten.
+    text = re.sub(r"\A(/*[^/?#@:]*):(?!//).*@", r"\1:***@", text, flags=re.DOTALL)
     return re.sub(r"(password=)[^&#]*", r"\1***", text, flags=re.IGNORECASE)
 
 

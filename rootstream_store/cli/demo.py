@@ -18,6 +18,7 @@ from rich.table import Table
 
 from rootstream_store import migrations
 from rootstream_store.demo import Check, Evening, check_evening, write_script
+from rootstream_store.embedded import EmbeddedServers
 from rootstream_store.settings import redact
 from rootstream_store.store import Store
 
@@ -76,10 +77,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _servers(database_url: str | None, redis_url: str | None, console: Console) -> Iterator[tuple[str, str]]:
-    import os
-
-    from rootstream_store.embedded import EmbeddedServers
-
     database_url = database_url or os.environ.get("DATABASE_URL")
     redis_url = redis_url or os.environ.get("REDIS_URL")
     with contextlib.ExitStack() as stack:

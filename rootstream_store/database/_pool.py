@@ -3,12 +3,16 @@ errors."""
 
 from __future__ import annotations
 
+import gc
 import itertools
+import logging
+import math
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import psycopg
@@ -25,6 +29,7 @@ __all__ = ["Pool"]
 # asked again, so a single long wait would not notice that the server is back (psycopg issues 1315, 438).
 _WAIT_SLICE = 0.5
 _numbers = itertools.count(1)
+_log = logging.getLogger("rootstream_store")
 
 
 class Pool:
@@ -35,14 +40,17 @@ class Pool:
         refuses us."""
         self.settings = settings
         self.name = f"{settings.application_name}-{next(_numbers)}"
-        self._failures = _ConnectFailures()
+        self._connects = _Connects()
         self._process = os.getpid()
         # By id: a reference would keep a connection alive that a cancelled thread has lost, see _reclaim.
         self._handed_out: set[int] = set()
         self._lost: deque[_PooledConnection] = deque()
+        self._accounts = threading.Lock()
+        self._missing_since: float | None = None
+        self._phantoms = 0
         info = conninfo(settings)
         connection_class: type[_PooledConnection] = type(
-            "PooledConnection", (_PooledConnection,), {"failures": self._failures, "lost": self._lost}
+            "PooledConnection", (_PooledConnection,), {"connects": self._connects, "lost": self._lost}
         )
         kwargs: dict[str, Any] = {"autocommit": True}
         if settings.pgbouncer:
@@ -72,7 +80,7 @@ class Pool:
         try:
             self._pool.open(wait=True, timeout=settings.pool_timeout)
         except PoolTimeout as error:
-            failure = self._failures.since(start)
+            failure = self._connects.since(start)
             if failure is not None:
                 raise connection_error(failure, settings.database_url) from failure
             raise Unavailable(
@@ -97,7 +105,7 @@ class Pool:
             except PoolClosed as error:
                 raise StoreClosed(f"the store is closed (pool {self.name!r})") from error
             except (PoolTimeout, TooManyRequests) as error:
-                failure = self._failures.since(start)
+                failure = self._connects.since(start)
                 if failure is not None:
                     raise connection_error(failure, self.settings.database_url) from failure
                 waited = time.monotonic() - start
@@ -106,6 +114,7 @@ class Pool:
                         f"pool {self.name!r} exhausted: no connection became free in {waited:.1f} s, "
                         f"{self.in_use()} of {self.settings.pool_size} in use"
                     ) from error
+                self._replace_missing()
                 continue
             connection.handed_out = True
             self._handed_out.add(id(connection))
@@ -148,6 +157,8 @@ class Pool:
         """psycopg_pool's counters (its manual, "Pool stats"), e.g. pool_size, pool_available,
         requests_waiting."""
         stats = self._pool.get_stats()
+        stats["pool_size"] -= self._phantoms
+        stats["pool_max"] = self.settings.pool_size
         with self._pool._lock:
             # Without those that gave up: psycopg_pool counts them until a connection comes back.
             stats["requests_waiting"] = sum(1 for client in self._pool._waiting if not client.error)
@@ -157,6 +168,40 @@ class Pool:
         """Closes all connections; one in use when it is given back. Callers that wait for one get
         StoreClosed."""
         self._pool.close(timeout)
+
+    def _replace_missing(self) -> None:
+        """Makes a connection when one is missing: neither idle, nor in use, nor being made.
+
+        A thread cancelled in the midst of psycopg_pool's own accounts leaves it waiting for a connection that
+        is not there, or taking itself to be growing, for ever."""
+        if not self._accounts.acquire(blocking=False):
+            return
+        try:
+            stats = self._pool.get_stats()
+            there = stats["pool_available"] + self.in_use()
+            now = time.monotonic()
+            if there >= self.settings.pool_size or self._connects.connecting_since(now - 2 * _WAIT_SLICE):
+                self._missing_since = None
+            elif self._missing_since is None:
+                # Look again after another wait: a connection on its way from one to the other counts as
+                # neither.
+                self._missing_since = now
+            elif now - self._missing_since >= _WAIT_SLICE / 2:
+                self._missing_since = None
+                # An exception in a cycle with its own traceback may still hold the connection: that one comes
+                # back.
+                gc.collect()
+                if self._lost:
+                    self._reclaim()
+                    return
+                self._phantoms = max(0, stats["pool_size"] - there)
+                least, most = self.settings.pool_min_size, self.settings.pool_size + self._phantoms
+                # Asking for one more at least makes one; then as before.
+                self._pool.resize(stats["pool_min"] + 1, max(most, stats["pool_min"] + 1))
+                self._pool.resize(least, most)
+                _log.warning("pool %r replaces a connection that a cancelled thread has lost", self.name)
+        finally:
+            self._accounts.release()
 
     def _reclaim(self) -> None:
         # A thread that is cancelled between getting a connection and the `try` that gives it back loses it:
@@ -179,16 +224,33 @@ class _MostRecentFirst(deque[Any]):
     popleft = deque.pop
 
 
-class _ConnectFailures:
-    """The last failed attempt to connect, for the error of whoever waits for a connection."""
+class _Connects:
+    """Attempts to connect: the last failed one is the error of whoever waits for a connection."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last: tuple[float, psycopg.Error] | None = None
+        self._connecting = 0
+        self._last_attempt = -math.inf
 
-    def record(self, error: psycopg.Error) -> None:
+    @contextmanager
+    def attempt(self) -> Generator[None]:
         with self._lock:
-            self._last = (time.monotonic(), error)
+            self._connecting += 1
+        try:
+            yield
+        except psycopg.Error as error:
+            with self._lock:
+                self._last = (time.monotonic(), error)
+            raise
+        finally:
+            with self._lock:
+                self._connecting -= 1
+                self._last_attempt = time.monotonic()
+
+    def connecting_since(self, moment: float) -> bool:
+        """Whether an attempt to connect was under way at any time after that moment."""
+        return self._connecting > 0 or self._last_attempt >= moment
 
     def since(self, moment: float) -> psycopg.Error | None:
         with self._lock:
@@ -196,17 +258,14 @@ class _ConnectFailures:
 
 
 class _PooledConnection(Connection):
-    failures: _ConnectFailures
+    connects: _Connects
     lost: deque[_PooledConnection]
     _pool: ConnectionPool[_PooledConnection] | None
 
     @classmethod
     def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
-        try:
+        with cls.connects.attempt():
             return super().connect(conninfo, **kwargs)
-        except psycopg.Error as error:
-            cls.failures.record(error)
-            raise
 
     def __del__(self, *_: object) -> None:
         # Whoever lost it, it goes back to the pool; not from here, since this may run inside the pool's own

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import psycopg
+from psycopg.errors import FinishedPGconn
 from psycopg.pq import DiagnosticField
 
 from rootstream_store import errors
@@ -108,13 +109,24 @@ def connection_error(error: psycopg.Error, url: str) -> errors.RootStreamError:
     """The error to raise when no connection to `url` could be made."""
     reason = " ".join(redact(str(error)).split()).rstrip(".")
     message = f"cannot reach {redact(url)}: {reason}"
+    needs_password = getattr(error.pgconn, "needs_password", False)
+    _forget_password(error)
     # libpq keeps the SQLSTATE of a refused login to itself; only where the server speaks another language
     # this is not recognised, and the refusal is then told as Unavailable.
-    if getattr(error.pgconn, "needs_password", False) or _REFUSED.search(reason):
+    if needs_password or _REFUSED.search(reason):
         return errors.PermissionDenied(message, sqlstate=error.sqlstate)
     if _WRONG.search(reason):
         return errors.SettingsError(message, sqlstate=error.sqlstate)
     return errors.Unavailable(message, sqlstate=error.sqlstate)
+
+
+def _forget_password(error: psycopg.Error) -> None:
+    """The error stays as the cause of ours, and the connection that failed would show its password there."""
+    pgconn = error.pgconn
+    if pgconn is not None:
+        pgconn.finish()
+    if isinstance(pgconn, FinishedPGconn):
+        pgconn.password, pgconn.info = b"", []
 
 
 _REFUSED = re.compile(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
+from rootstream_store._limit import check_limit
 from rootstream_store.db import Db, repository
 from rootstream_store.events._keys import LAST, id_text
 from rootstream_store.queries import query
 from rootstream_store.records import AggregateHead, Event
-from rootstream_store.repositories._limit import check_limit
 
 __all__ = ["find_head", "get", "get_version", "list_by_user", "read", "stream"]
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from rootstream_store._limit import check_limit
 from rootstream_store.db import Db, repository
 from rootstream_store.flow import Flow, one
 from rootstream_store.queries import query
 from rootstream_store.records import Recording
-from rootstream_store.repositories._page import check_limit
 
 __all__ = [
     "create",

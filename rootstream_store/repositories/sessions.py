@@ -13,13 +13,13 @@ from typing import Final
 
 import msgspec
 
+from rootstream_store._limit import check_limit
 from rootstream_store.cache import Invalidate, keys
 from rootstream_store.db import CachedQuery, Db, repository
 from rootstream_store.errors import AuthenticationFailed, InvalidInput, PermissionDenied
 from rootstream_store.flow import Flow, after_commit, cached, maybe, one, rows, run
 from rootstream_store.queries import Query, query
 from rootstream_store.records import CreatedSession, Session, User
-from rootstream_store.repositories._page import check_limit
 from rootstream_store.secret import Secret
 
 __all__ = [

@@ -6,6 +6,7 @@ again.
 
 from __future__ import annotations
 
+from rootstream_store._limit import check_limit
 from rootstream_store.cache import SetValue, keys
 from rootstream_store.db import Db, repository
 from rootstream_store.errors import Conflict
@@ -13,7 +14,6 @@ from rootstream_store.flow import Flow, after_commit, maybe, one
 from rootstream_store.queries import query
 from rootstream_store.records import Stream, StreamSession
 from rootstream_store.repositories import _live
-from rootstream_store.repositories._page import check_limit
 
 __all__ = ["add_bytes", "add_viewers", "end", "find_current", "get", "get_current", "list_"]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from rootstream_store._limit import check_limit
 from rootstream_store.cache import Delete, Invalidate, SetValue, keys
 from rootstream_store.db import CachedQuery, Db, repository
 from rootstream_store.errors import Conflict, NotFound
@@ -14,7 +15,6 @@ from rootstream_store.flow import Flow, after_commit, cached, maybe, one
 from rootstream_store.queries import query
 from rootstream_store.records import CreatedStream, Stream, StreamSession
 from rootstream_store.repositories import _live
-from rootstream_store.repositories._page import check_limit
 from rootstream_store.repositories._unset import UNSET, Unset
 from rootstream_store.secret import Secret
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
+from rootstream_store._limit import check_limit
 from rootstream_store.db import Db, repository
 from rootstream_store.errors import InvalidInput, NotFound
 from rootstream_store.flow import Flow, one
 from rootstream_store.queries import query
 from rootstream_store.records import MonthlyUsage, UsageTotal
-from rootstream_store.repositories._limit import check_limit
 
 __all__ = ["UsageEntry", "list_months", "log", "log_many", "total_by_stream", "total_by_user"]
 

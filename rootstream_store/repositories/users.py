@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rootstream_store._limit import check_limit
 from rootstream_store.cache import Invalidate, keys
 from rootstream_store.db import Db, repository
 from rootstream_store.errors import AuthenticationFailed
@@ -9,7 +10,6 @@ from rootstream_store.flow import Flow, after_commit, atomically, compute, maybe
 from rootstream_store.queries import Query, query
 from rootstream_store.records import Record, User
 from rootstream_store.repositories import _live
-from rootstream_store.repositories._page import check_limit
 from rootstream_store.repositories._passwords import (
     check_password,
     configure_passwords,

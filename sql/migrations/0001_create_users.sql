@@ -71,7 +71,7 @@ CREATE TABLE sessions (
     CONSTRAINT sessions_expires_at_order CHECK (expires_at > created_at)
 );
 
-CREATE INDEX sessions_user_id_idx ON sessions (user_id, created_at);
+CREATE INDEX sessions_user_id_idx ON sessions (user_id, created_at, token_hash);
 CREATE INDEX sessions_expires_at_idx ON sessions (expires_at);
 
 COMMENT ON TABLE sessions IS 'Login sessions. A token is kept only as its SHA-256.';

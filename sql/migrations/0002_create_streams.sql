@@ -106,7 +106,7 @@ CREATE TABLE recordings (
     CONSTRAINT recordings_expires_at_order CHECK (expires_at > created_at)
 );
 
-CREATE INDEX recordings_session_id_idx ON recordings (stream_id, session_id);
+CREATE INDEX recordings_session_id_idx ON recordings (stream_id, session_id, id);
 CREATE INDEX recordings_expires_at_idx ON recordings (expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE TRIGGER recordings_set_updated_at

@@ -1,4 +1,4 @@
-"""Repositories while Redis is frozen, killed, or was never there: writes are done, and no call waits for long.
+"""Repositories while Redis is frozen, killed, or was never there: writes are done, no call waits for long.
 
 The former C++ layer waited for a frozen server for ever, and all its threads with it.
 """
@@ -99,7 +99,7 @@ def in_a_transaction(scene: Scene) -> None:
         users.deactivate(tx, scene.user.id)
 
 
-# What is called, and what PostgreSQL must say afterwards. No two of them may share an outage: the first call of
+# What is called, and what PostgreSQL must say afterwards. Each has an outage of its own: the first call in
 # one is the one that waits.
 CALLS: dict[str, tuple[Call, Callable[[Scene], bool]]] = {
     "sessions.create": (

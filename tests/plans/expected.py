@@ -104,7 +104,7 @@ _VALUES: Final[dict[str, object]] = {
     "now": None,
     "password_hash": PASSWORD_HASH,
     "payment_method": "card",
-    "recording_id": 10_000,
+    "recording_id": 15_000,
     "recording_path": "path",
     "resolution": "1920x1080",
     "schema_version": 1,
@@ -137,75 +137,129 @@ def values_of(plan: Plan, parameters: Mapping[str, str | None]) -> dict[str, obj
     return {name: plan.values.get(name, known[name]) for name in parameters}
 
 
+def _one(*indexes: str, rows: int = 1, tables: int | None = None, **values: object) -> tuple[Plan]:
+    return (Plan(set(indexes), rows, values, tables),)
+
+
+def _pages(index: str, rows: int = 100, **middle: object) -> tuple[Plan, Plan]:
+    """The plans of the first page and of one from the middle."""
+    return Plan({index}, rows), Plan({index}, rows, middle)
+
+
+_MANY: Final = {"event_data": "[{}, {}, {}]", "user_ids": [1, 2, None]}
+
 PLANS: Final[dict[str, tuple[Plan, ...]]] = {
-    "billing/open": (Plan(set(), 1, {"user_id": 19_500}),),
+    "billing/delete": _one("billing_accounts_user_id_key"),
+    "billing/get": _one("billing_accounts_user_id_key"),
+    # The account, and the thousand entries that the sum is made of.
+    "billing/get_quota": _one("billing_accounts_user_id_key", "usage_logs_pkey", rows=1001, tables=2),
+    "billing/open": _one(user_id=19_500),
+    "billing/set_payment_method": _one("billing_accounts_user_id_key"),
+    "billing/set_tier": _one("billing_accounts_user_id_key"),
+    "events/append_any": _one("aggregates_pkey"),
+    "events/append_exact": _one("aggregates_pkey"),
+    "events/append_existing": _one("aggregates_pkey"),
+    "events/append_many_any": _one("aggregates_pkey", **_MANY),
+    "events/append_many_exact": _one("aggregates_pkey", **_MANY),
+    "events/append_many_existing": _one("aggregates_pkey", **_MANY),
+    "events/append_many_new": _one("aggregates_pkey", rows=0, aggregate_id="new", **_MANY),
+    "events/append_new": _one("aggregates_pkey", rows=0, aggregate_id="new"),
+    "events/find_equal_snapshot": _one("snapshots_pkey"),
+    "events/find_head": _one("aggregates_pkey"),
+    "events/find_latest_snapshot": _pages("snapshots_pkey", rows=1, to_version=10_050),
+    "events/get": _one("event_log_pkey"),
+    "events/get_version": _one("aggregates_pkey"),
+    "events/list_by_user": _pages("event_log_user_id_idx", before_position=30_000),
+    "events/read_backward": _pages("event_log_pkey", to_version=10_000),
+    "events/read_forward": _pages("event_log_pkey", after_version=10_000),
+    # The event, and the head row that the foreign key asks for.
+    "events/save_snapshot": _one("event_log_pkey", "snapshots_pkey", rows=2, version=15_001),
+    # The stream that the foreign key asks for, and with a session that one.
+    "recordings/create": (Plan(set(), 1), Plan(set(), 2, {"session_id": BUSY_SESSION})),
+    "recordings/delete": _one("recordings_pkey"),
+    "recordings/finish": _one("recordings_pkey"),
+    "recordings/get": _one("recordings_pkey"),
     "recordings/list_by_session": (
         Plan({"recordings_session_id_idx"}, 100, {"session_id": BUSY_SESSION}),
-        Plan({"recordings_session_id_idx"}, 100, {"session_id": BUSY_SESSION, "after_id": 14_000}),
-        Plan({"recordings_session_id_idx"}, 100, {"session_id": 1, "stream_id": 2}),
+        Plan({"recordings_session_id_idx"}, 100, {"session_id": BUSY_SESSION, "after_id": 16_000}),
     ),
+    "recordings/list_by_stream": _pages("recordings_pkey", after_id=14_000),
+    # One more: those that expire at the same time are sorted by id, and the next one tells that there are no more.
+    "recordings/list_expired": _pages("recordings_expires_at_idx", rows=101, now=_LAST_MONTH),
+    "recordings/mark_processed": _one("recordings_pkey"),
+    "recordings/set_available": _one("recordings_pkey"),
+    # The user, and again for the foreign key.
+    "sessions/create": _one("users_pkey", rows=2, token_hash=hashlib.sha256(b"new").digest()),
+    # Each is found, and then deleted.
+    "sessions/delete_expired": _one("sessions_expires_at_idx", "sessions_pkey", rows=2000),
     "sessions/list_active": (
-        Plan({"sessions_user_id_idx"}, 100),
-        Plan({"sessions_user_id_idx"}, 100, {"before_created_at": datetime.now(UTC)-timedelta(days=80), "before_hash": b"1"*32}),
+        Plan({"sessions_user_id_idx", "users_pkey"}, 101),
+        Plan(
+            {"sessions_user_id_idx", "users_pkey"},
+            101,
+            {"before_created_at": datetime.now(UTC) - timedelta(days=80), "before_hash": bytes(32)},
+        ),
     ),
-    "sessions/create": (Plan({"users_pkey"}, 2, {"token_hash": hashlib.sha256(b"new").digest()}),),
+    "sessions/revoke": _one("sessions_pkey"),
+    "sessions/revoke_all": _one("sessions_user_id_idx", user_id=PLAIN_USER, rows=2),
+    "sessions/touch": _one("sessions_pkey", "users_pkey", rows=2),
+    "sessions/validate": _one("sessions_pkey", "users_pkey", rows=2),
+    "stream_sessions/add_bytes": _one("stream_sessions_open_key"),
+    # The session is locked, then written.
+    "stream_sessions/add_viewers": _one("stream_sessions_open_key", "streams_pkey", rows=3),
+    "stream_sessions/get": _one("stream_sessions_pkey", session_id=BUSY_SESSION),
+    "stream_sessions/get_current": _one("stream_sessions_open_key"),
+    "stream_sessions/list": _pages("stream_sessions_pkey", before_id=20_000),
+    "streams/create": _one(stream_key="n" * 43),
+    # With what goes with it, and the user, for the entry of its usage. The first one is on air.
+    "streams/delete": (
+        Plan({"stream_sessions_open_key", "streams_pkey"}, 6, {"stream_id": LIVE_STREAM}),
+        Plan({"stream_sessions_open_key", "streams_pkey"}, 5, {"stream_id": PLAIN_STREAM}),
+    ),
+    "streams/get": _one("streams_pkey"),
+    "streams/get_by_key": _one("streams_stream_key_key"),
+    "streams/get_key": _one("streams_pkey"),
+    "streams/get_viewer_count": _one("streams_pkey"),
+    "streams/is_live": _one("streams_pkey"),
+    "streams/list_by_user": _pages("streams_user_id_idx", after_id=10_000),
     "streams/list_live": (
         Plan({"streams_live_idx"}, 100),
-        Plan({"streams_live_idx"}, 10, {"limit": 10, "after_id": 10_000}),
+        Plan({"streams_live_idx"}, 20, {"after_id": 10_000, "limit": 20}),
     ),
-    "streams/list_by_user": (
-        Plan({"streams_user_id_idx"}, 100),
-        Plan({"streams_user_id_idx"}, 100, {"after_id": 10_000}),
+    "streams/rotate_key": _one("streams_pkey", stream_key="n" * 43),
+    # The stream is looked at, then written; the foreign keys ask for it and for the user.
+    "streams/start": _one("stream_sessions_open_key", "streams_pkey", rows=4, stream_id=PLAIN_STREAM),
+    "streams/stop": (
+        Plan({"stream_sessions_open_key", "streams_pkey"}, 3),
+        Plan({"stream_sessions_open_key", "streams_pkey"}, 3, {"session_id": 40_005}),
     ),
-    "streams/create": (Plan(set(), 1, {"stream_key": "x"*43}),),
-    "streams/rotate_key": (Plan(set(), 1, {"stream_key": "x"*43}),),
-    "streams/start": (Plan(set(), 1, {"stream_id": PLAIN_STREAM}),),
-    "streams/delete": (Plan(set(), 1, {"stream_id": LIVE_STREAM}),Plan(set(), 1, {"stream_id": PLAIN_STREAM}),Plan(set(), 1, {"stream_id": BUSY_STREAM})),
-    "users/create": (Plan(set(), 1, {"username": "a", "email":"a@example.com"}),),
-    "users/set_email": (Plan(set(), 1, {"email":"a@example.com"}),),
-    "users/delete": (Plan(set(), 1, {"user_id": PLAIN_USER}),Plan(set(), 1, {"user_id": BUSY_USER})),
-    "stream_sessions/list": (
-        Plan({"sessions_user_id_idx"}, 100),
-        Plan({"sessions_user_id_idx"}, 100, {"before_id": 20_000}),
+    "streams/update": _one("streams_pkey"),
+    "streams/update_stats": _one("stream_sessions_open_key", "streams_pkey", rows=2),
+    "usage/check_users": _one("users_pkey", rows=3, user_ids=[1, 2, 19_999]),
+    # One thousand a month.
+    "usage/list_months": _one("usage_logs_pkey", rows=3001, tables=3),
+    "usage/log": _one(),
+    # Nine of the 27 days that have a thousand.
+    "usage/total_by_stream": _one("usage_logs_stream_id_idx", rows=334, tables=1),
+    "usage/total_by_user": _one("usage_logs_pkey", rows=334, tables=1),
+    "users/create": _one(rows=0, username="somebody", email="somebody@example.com"),
+    # With all that goes with them.
+    "users/delete": _one("sessions_user_id_idx", "users_pkey", rows=10, user_id=PLAIN_USER),
+    "users/find_credentials": (
+        Plan({"users_email_key", "users_username_key"}, 1),
+        Plan({"users_email_key", "users_username_key"}, 1, {"login": "USER1234"}),
     ),
-    "stream_sessions/get": (Plan(set(), 1, {"session_id": BUSY_SESSION}),),
-    "events/list_by_user": (
-        Plan({"sessions_user_id_idx"}, 100),
-        Plan({"sessions_user_id_idx"}, 100, {"before_position": 30_000}),
-    ),
-    "events/read_forward": (
-        Plan({"sessions_user_id_idx"}, 100),
-        Plan({"sessions_user_id_idx"}, 100, {"after_version": 10_000}),
-    ),
-    "events/read_backward": (
-        Plan({"sessions_user_id_idx"}, 100),
-        Plan({"sessions_user_id_idx"}, 100, {"to_version": 10_000}),
-    ),
-    "events/find_latest_snapshot": (
-        Plan({"sessions_user_id_idx"}, 100),
-        Plan({"sessions_user_id_idx"}, 100, {"to_version": 10_000}),
-    ),
-    "events/append_new": (
-        Plan({"sessions_user_id_idx"}, 100, {"aggregate_id": "new"}),
-    ),
-    "events/append_many_new": (
-        Plan({"sessions_user_id_idx"}, 100, {"aggregate_id": "new","event_data":"[{},{},{}]", "user_ids": [1,2,None]}),
-    ),
-    "events/append_many_any": (
-        Plan({"sessions_user_id_idx"}, 100, {"event_data":"[{},{},{}]", "user_ids": [1,2,None]}),
-    ),
-    "events/append_many_exact": (
-        Plan({"sessions_user_id_idx"}, 100, {"event_data":"[{},{},{}]", "user_ids": [1,2,None]}),
-    ),
-    "events/append_many_existing": (
-        Plan({"sessions_user_id_idx"}, 100, {"event_data":"[{},{},{}]", "user_ids": [1,2,None]}),
-    ),
-    "users/list": (
-        Plan({"sessions_user_id_idx"}, 100),
-        Plan({"sessions_user_id_idx"}, 100, {"after_id": 10_000}),
-    ),
-    "recordings/list_by_stream": (
-        Plan({"sessions_user_id_idx"}, 100),
-        Plan({"sessions_user_id_idx"}, 100, {"after_id": 14_000}),
-    ),
+    "users/finish_login": _one("users_pkey"),
+    "users/get": _one("users_pkey"),
+    "users/get_by_email": _one("users_email_key"),
+    "users/get_by_username": _one("users_username_key"),
+    "users/list": _pages("users_pkey", after_id=10_000),
+    "users/list_streams": _one("streams_user_id_idx", user_id=PLAIN_USER),
+    "users/lock": _one("users_pkey"),
+    "users/record_login": _one("users_pkey"),
+    "users/set_active": _one("users_pkey"),
+    "users/set_email": _one("users_pkey", email="somebody@example.com"),
+    "users/set_password": _one("users_pkey"),
+    "users/update_profile": _one("users_pkey"),
+    "users/verify": _one("users_pkey"),
 }

@@ -99,7 +99,7 @@ _STATEMENTS: Final = (
     INSERT INTO recordings (stream_id, session_id, file_path)
     SELECT
         %(busy_stream)s,
-        CASE WHEN n %% 2 = 0 THEN %(busy_session)s END,
+        CASE WHEN n > 4000 THEN %(busy_session)s END,
         'part ' || n
     FROM generate_series(1, 8000) AS n
     """,

@@ -13,6 +13,9 @@ from rootstream_store.queries import Query
 
 __all__ = ["Answer", "Batch"]
 
+_BEGIN = "BEGIN"
+_COMMIT = "COMMIT"
+
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -70,20 +73,31 @@ class Batch:
         """Runs everything in one transaction (or savepoint) on `connection`. All or none is applied."""
         if not self._pending:
             return
-        if not connection.in_transaction and connection.isolation_level is not None:
-            connection.isolation_level = None  # what an earlier transaction of this connection asked for
         cursors: list[psycopg.Cursor[Any]] = []
         try:
-            with connection.pipeline(), connection.transaction():
-                for query, params, _, _ in self._pending:
-                    cursor = connection.cursor(binary=True)
-                    cursors.append(cursor)
-                    cursor.execute(query.text, params, prepare=connection.prepare_threshold is not None)
+            if connection.in_transaction:
+                with connection.pipeline(), connection.transaction():
+                    self._queue(connection, cursors)
+            else:
+                # psycopg's own transaction block would wait for the answers before it sends the COMMIT.
+                with connection.pipeline():
+                    connection.execute(_BEGIN, prepare=False)
+                    self._queue(connection, cursors)
+                    connection.execute(_COMMIT, prepare=False)
         except psycopg.Error as error:
-            raise self._translated(error, connection, cursors) from error
+            translated = self._translated(error, connection, cursors)
+            if not connection.in_transaction and not connection.closed:
+                connection.rollback()
+            raise translated from error
         results = [(cursor.fetchall() if cursor.description else [], cursor) for cursor in cursors]
         for (query, params, answer, read), (rows, cursor) in zip(self._pending, results, strict=True):
             answer._read = lambda q=query, p=params, r=rows, c=cursor, f=read: f(q, p, r, c)
+
+    def _queue(self, connection: Connection, cursors: list[psycopg.Cursor[Any]]) -> None:
+        for query, params, _, _ in self._pending:
+            cursor = connection.cursor(binary=True)
+            cursors.append(cursor)
+            cursor.execute(query.text, params, prepare=connection.prepare_threshold is not None)
 
     def _translated(
         self, error: psycopg.Error, connection: Connection, cursors: list[psycopg.Cursor[Any]]
@@ -98,19 +112,25 @@ class Batch:
 
 
 def _one(query: Query[R], params: dict[str, object], rows: list[Any], cursor: psycopg.Cursor[Any]) -> R:
-    row = _maybe(query, params, rows, cursor)
-    if row is None:
+    found = _up_to_one(query, params, rows, cursor)
+    if not found:
         raise NotFound(query.entity, query.key(params), query=query.file)
-    return row
+    return found[0]
 
 
 def _maybe(
     query: Query[R], params: dict[str, object], rows: list[Any], cursor: psycopg.Cursor[Any]
 ) -> R | None:
+    found = _up_to_one(query, params, rows, cursor)
+    return found[0] if found else None
+
+
+def _up_to_one(
+    query: Query[R], params: dict[str, object], rows: list[Any], cursor: psycopg.Cursor[Any]
+) -> list[R]:
     if len(rows) > 1:
         raise TooManyRows(f"at most one row expected, not {len(rows)}", query=query.file)
-    found = _all(query, params, rows, cursor)
-    return found[0] if found else None
+    return _all(query, params, rows, cursor)
 
 
 def _all(query: Query[R], _: dict[str, object], rows: list[Any], cursor: psycopg.Cursor[Any]) -> list[R]:

@@ -70,8 +70,8 @@ class Db(ABC):
     def stream(
         self, query: Query[R], /, *, size: int = 1000, **params: object
     ) -> AbstractContextManager[Iterator[R]]:
-        """All rows, `size` at a time from a server-side cursor, so that they need not fit in memory:
-        `with db.stream(q) as rows:`. Keeps one connection until the block ends."""
+        """All rows, `size` at a time from a server-side cursor, so that they need not fit in memory: `with
+        db.stream(q) as rows:`. Keeps one connection until the block ends."""
 
     @abstractmethod
     def copy(self, query: Query[None], rows: Iterable[Sequence[object]], types: Sequence[str]) -> int:
@@ -81,8 +81,7 @@ class Db(ABC):
     @abstractmethod
     def batch(self) -> AbstractContextManager[Batch]:
         """Many statements in one round trip, all or none: `with db.batch() as batch: answer = batch.one(q,
-        …)`, then
-        `answer.value`."""
+        …)`, then `answer.value`."""
 
     @abstractmethod
     def cached(self, query: CachedQuery[R], /, **params: object) -> R | None:
@@ -91,8 +90,8 @@ class Db(ABC):
     @abstractmethod
     def after_commit(self, *effects: Effect) -> None:
         """Runs the effects on Redis once the changes before it are committed: at once in a Store, at the
-        commit of a
-        Transaction, never after a rollback. They never raise; a Redis that is down costs no write."""
+        commit of a Transaction, never after a rollback. They never raise; a Redis that is down costs no
+        write."""
 
     @abstractmethod
     def flow(

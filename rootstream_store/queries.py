@@ -159,10 +159,10 @@ def query(name: str, record: type[Any] | None = None) -> Query[Any]:
         raise QueryError(f"not UTF-8: {error}", query=file) from error
     if not text.startswith("-- "):
         raise QueryError("the first line must be a comment saying what the query answers", query=file)
-    statements = split_statements(text)
-    if len(statements) != 1:
-        raise QueryError(f"must be exactly one statement, not {len(statements)}", query=file)
     try:
+        statements = split_statements(text)
+        if len(statements) != 1:
+            raise QueryError(f"must be exactly one statement, not {len(statements)}")
         made = Query(name, text, record)
     except QueryError as error:
         raise QueryError(error.message, query=file) from error

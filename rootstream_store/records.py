@@ -36,10 +36,10 @@ __all__ = [
 # Type checkers do not know by themselves that subclasses of a frozen Struct are frozen.
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all records."""
+    """Base of all records. Each says kw_only itself: msgspec applies that to a class's own fields only."""
 
 
-class User(Record):
+class User(Record, kw_only=True):
     """An account. The password hash never leaves the library."""
 
     id: int
@@ -60,7 +60,7 @@ class User(Record):
     """None: never logged in."""
 
 
-class Session(Record):
+class Session(Record, kw_only=True):
     """A login session. Its token is known to the client only; `token_hash` (SHA-256) names it here."""
 
     token_hash: bytes
@@ -76,13 +76,13 @@ class Session(Record):
     """False: revoked."""
 
 
-class CreatedSession(Session):
+class CreatedSession(Session, kw_only=True):
     """A login session just made, with the token that its client presents. It is shown this once."""
 
     token: Secret
 
 
-class Stream(Record):
+class Stream(Record, kw_only=True):
     """A channel of a user. The stream key is not part of it: see `streams.get_key`."""
 
     id: int
@@ -109,13 +109,13 @@ class Stream(Record):
     """End of the last broadcast. None: never ended one, or on air now."""
 
 
-class CreatedStream(Stream):
+class CreatedStream(Stream, kw_only=True):
     """A stream just made, with the key that its encoder presents."""
 
     stream_key: Secret
 
 
-class StreamSession(Record):
+class StreamSession(Record, kw_only=True):
     """One time on air."""
 
     stream_id: int
@@ -134,7 +134,7 @@ class StreamSession(Record):
     recording_path: str | None
 
 
-class Recording(Record):
+class Recording(Record, kw_only=True):
     """A file recorded from a stream."""
 
     stream_id: int
@@ -158,7 +158,7 @@ class Recording(Record):
     """From then on the file may be deleted. None: kept."""
 
 
-class UsageTotal(Record):
+class UsageTotal(Record, kw_only=True):
     """What was consumed in a span of time."""
 
     events: int
@@ -166,7 +166,7 @@ class UsageTotal(Record):
     duration_seconds: int
 
 
-class MonthlyUsage(Record):
+class MonthlyUsage(Record, kw_only=True):
     """What a user consumed in one calendar month (UTC)."""
 
     month: date
@@ -176,7 +176,7 @@ class MonthlyUsage(Record):
     duration_seconds: int
 
 
-class BillingAccount(Record):
+class BillingAccount(Record, kw_only=True):
     """How a user pays and what the tier allows."""
 
     user_id: int
@@ -190,7 +190,7 @@ class BillingAccount(Record):
     updated_at: datetime
 
 
-class QuotaUsage(Record):
+class QuotaUsage(Record, kw_only=True):
     """A user's transfer in one calendar month (UTC) against the limit."""
 
     user_id: int
@@ -201,7 +201,7 @@ class QuotaUsage(Record):
     is_over_limit: bool
 
 
-class AggregateHead(Record):
+class AggregateHead(Record, kw_only=True):
     """Where an aggregate's events end."""
 
     aggregate_id: str
@@ -211,7 +211,7 @@ class AggregateHead(Record):
     is_closed: bool
 
 
-class Appended(Record):
+class Appended(Record, kw_only=True):
     """Where an event just appended stands in the log."""
 
     version: int
@@ -222,7 +222,7 @@ class Appended(Record):
     timestamp: datetime
 
 
-class Event(Record):
+class Event(Record, kw_only=True):
     """One event of the log, never changed."""
 
     position: int
@@ -242,7 +242,7 @@ class Event(Record):
     timestamp: datetime
 
 
-class Snapshot(Record):
+class Snapshot(Record, kw_only=True):
     """The folded state of an aggregate as of one version."""
 
     aggregate_id: str

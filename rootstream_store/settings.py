@@ -69,8 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def create(cls, **values: Any) -> Settings:
         """Settings from keyword arguments, checked; database_url and redis_url come from the environment
-        variables
-        DATABASE_URL and REDIS_URL when not given. Raises SettingsError naming the setting."""
+        variables DATABASE_URL and REDIS_URL when not given. Raises SettingsError naming the setting."""
         values = {name: value for name, value in values.items() if value is not None}
         unknown = sorted(set(values) - set(cls.__struct_fields__))
         if unknown:

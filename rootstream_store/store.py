@@ -15,7 +15,7 @@ import psycopg
 
 from rootstream_store.batch import Batch
 from rootstream_store.cache import Cache, Effect, Invalidate
-from rootstream_store.database import Connection, Pool, copy_rows, execute, fetch_all, fetch_one
+from rootstream_store.database import Connection, Pool, copy_rows, execute, fetch_all, fetch_up_to_one
 from rootstream_store.db import CachedQuery, Db
 from rootstream_store.errors import Conflict, NotFound, RootStreamError, Unavailable
 from rootstream_store.flow import drive
@@ -107,13 +107,14 @@ class Store(Db):
     # --- the verbs of Db
 
     def one(self, query: Query[R], /, **params: object) -> R:
-        row = self._perform(fetch_one, query, params)
-        if row is None:
+        found = self._perform(fetch_up_to_one, query, params)
+        if not found:
             raise NotFound(query.entity, query.key(params), query=query.file)
-        return row
+        return found[0]
 
     def maybe(self, query: Query[R], /, **params: object) -> R | None:
-        return self._perform(fetch_one, query, params)
+        found = self._perform(fetch_up_to_one, query, params)
+        return found[0] if found else None
 
     def all(self, query: Query[R], /, **params: object) -> list[R]:
         return self._perform(fetch_all, query, params)

@@ -16,7 +16,7 @@ from rootstream_store.database import (
     copy_rows,
     execute,
     fetch_all,
-    fetch_one,
+    fetch_up_to_one,
     stream_rows,
     translate,
 )
@@ -55,13 +55,14 @@ class Transaction(Db):
         return self._open_connection
 
     def one(self, query: Query[R], /, **params: object) -> R:
-        row = self.maybe(query, **params)
-        if row is None:
+        found = self._perform(fetch_up_to_one, query, params)
+        if not found:
             raise NotFound(query.entity, query.key(params), query=query.file)
-        return row
+        return found[0]
 
     def maybe(self, query: Query[R], /, **params: object) -> R | None:
-        return self._perform(fetch_one, query, params)
+        found = self._perform(fetch_up_to_one, query, params)
+        return found[0] if found else None
 
     def all(self, query: Query[R], /, **params: object) -> list[R]:
         return self._perform(fetch_all, query, params)

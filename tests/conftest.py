@@ -1,7 +1,8 @@
 """Servers and databases for the tests: real ones, shared by a run, a fresh database for each test that asks.
 
-Servers come from DATABASE_URL and REDIS_URL, else from Docker when ROOTSTREAM_TEST_DOCKER=1, else from the embedded
-wheels. A database is cloned from a template that was migrated once, so that tests do not see each other's rows.
+Servers come from DATABASE_URL and REDIS_URL, else from Docker when ROOTSTREAM_TEST_DOCKER=1, else from the
+embedded wheels. A database is cloned from a template that was migrated once, so that tests do not see each
+other's rows.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ def redis_url(servers: Servers) -> str:
 
 @pytest.fixture
 def store(database_url: str, redis_url: str) -> Iterator[Store]:
-    """A store on a migrated, empty database and an empty Redis; its pool must be at rest when the test ends."""
+    """A store on a migrated, empty database and an empty Redis; its pool must be at rest when the test
+    ends."""
     with Store.open(database_url, redis_url, pool_size=8, pool_timeout=10) as opened:
         yield opened
         assert opened._pool.in_use() == 0, "a connection was not given back"

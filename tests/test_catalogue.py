@@ -81,6 +81,9 @@ NULLABLE: dict[tuple[str, str], bool] = {
     ("usage/total_by_user", "duration_seconds"): False,  # coalesce over sum
 }
 
+# Parameters that are no ids and no amounts, for functions of PostgreSQL that take an integer.
+SMALL_NUMBERS = {"months"}
+
 # Functions that a statement told as a read may call although the server says that they have effects: each
 # leaves what a second call finds done, or belongs to the session.
 HARMLESS = {
@@ -189,6 +192,12 @@ def without_none(annotation: Any) -> tuple[Any, bool]:
 def test_parameters_have_the_declared_types(query: Query[Any], connection: Connection) -> None:
     declared = [_type_name(connection, cast) for cast in query.parameters.values() if cast is not None]
     assert Described(connection, query).parameters == declared
+
+
+@each_query
+def test_ids_and_amounts_above_2_31_fit(query: Query[Any]) -> None:
+    small = {name for name, cast in query.parameters.items() if cast and cast.startswith(("int", "smallint"))}
+    assert not {name for name in small - SMALL_NUMBERS if query.parameters[name] != "interval"}
 
 
 def _type_name(connection: Connection, cast: str) -> str:

@@ -39,7 +39,7 @@ def test_quickstart_tells_of_the_broadcast() -> None:
     key, viewers, event = done.stdout.splitlines()
     assert key == "the encoder's key: Secret('***')"
     assert viewers.startswith("150 viewers at most, ")
-    assert event.startswith("1 StreamStarted {'quality': '1080p60', 'codec': 'h264'} by user ")
+    assert event.startswith("1 StreamStarted {'codec': 'h264', 'quality': '1080p60'} by user ")
 
 
 def test_readme_quotes_the_quickstart_word_for_word() -> None:
@@ -59,4 +59,4 @@ def test_readme_lists_every_setting_with_its_default() -> None:
     }
     fields = dict(zip(Settings.__struct_fields__[1:], Settings.__struct_defaults__, strict=True))
     for name, default in fields.items():
-        assert rows.get(name) == ("–" if default is None else str(default)), name
+        assert rows.get(name) == ("none" if default is None else str(default)), name

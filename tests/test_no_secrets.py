@@ -6,6 +6,7 @@ keys.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import argon2
 import msgspec
 import psycopg
 import pytest
@@ -125,7 +127,7 @@ def _cheap_passwords() -> Iterator[None]:
 
 def shown(error: BaseException) -> str:
     """Everything that a log, a debugger, another process or a crash reporter may show of an error."""
-    texts = ["".join(traceback.format_exception(error)), repr(pickle.dumps(error))]
+    texts = ["".join(traceback.format_exception(error))]
     pending: list[BaseException | None] = [error]
     seen: set[int] = set()
     while pending:
@@ -135,12 +137,16 @@ def shown(error: BaseException) -> str:
         seen.add(id(one))
         texts += [repr(one), str(one), repr(one.args), repr(vars(one))]
         if isinstance(one, psycopg.Error):
+            # A connection that failed is of no use to anybody, and knows its password until it is told to
+            # forget it.
             if one.pgconn is not None and one.pgconn.status == psycopg.pq.ConnStatus.BAD:
-                texts += [repr(one.pgconn), repr(getattr(one.pgconn, "info", None))]
+                with contextlib.suppress(psycopg.OperationalError):  # it has forgotten everything
+                    texts += [repr(one.pgconn), repr(one.pgconn.password), repr(one.pgconn.info)]
             diag = one.diag
             texts += [repr(getattr(diag, name)) for name in dir(diag) if not name.startswith("_")]
         pending += [one.__cause__, None if one.__suppress_context__ else one.__context__]
-    return "\n".join(texts)
+    # Last: psycopg's own errors forget their connection when they are pickled.
+    return "\n".join([*texts, repr(pickle.dumps(error))])
 
 
 def refused(call: Callable[[], object], *kinds: type[RootStreamError]) -> RootStreamError:
@@ -478,3 +484,48 @@ def test_an_error_that_nobody_catches(database_url: str, hidden: Secrets) -> Non
     assert done.stderr.count("InvalidInput: email: ") == 2, done.stderr
     assert "argon2id$" not in done.stderr
     assert not hidden.found_in(done.stderr + done.stdout)
+
+
+def test_a_failed_login_tells_by_its_work_nothing_of_who_exists(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One statement and one hash of the same cost, whether the name, the password or the account is wrong."""
+    users.configure_passwords(time_cost=2, memory_cost=64, parallelism=1)
+    users.create(store, username="bob", email="bob@example.com", password="correct horse")
+    gone = users.create(store, username="eve", email="eve@example.com", password="correct horse")
+    users.deactivate(store, gone.id)
+    work: list[object] = []
+    verify = argon2.PasswordHasher.verify
+
+    def counted(self: argon2.PasswordHasher, stored: str, password: bytes) -> bool:
+        work.append(argon2.extract_parameters(stored))
+        return verify(self, stored, password)
+
+    def observed(name: str, call: Callable[[], Any]) -> Any:
+        work.append(name)
+        return call()
+
+    monkeypatch.setattr(argon2.PasswordHasher, "verify", counted)
+    store.observe(observed)
+    seen = []
+    for login, password in (
+        ("bob", "a wrong one"),
+        ("BOB@example.com", "a wrong one"),
+        ("nobody", "correct horse"),
+        ("nobody@example.com", "a wrong one"),
+        ("' OR 1=1 --", "a wrong one"),
+        ("eve", "correct horse"),
+        ("eve", "a wrong one"),
+        ("bob", ""),
+        ("nobody", ""),
+    ):
+        work.clear()
+        error = refused(
+            partial(users.authenticate, store, login=login, password=password), AuthenticationFailed
+        )
+        seen.append(([*work], str(error), vars(error)))
+    assert all(one == seen[0] for one in seen), seen
+    statements, hashes = seen[0][0]
+    assert statements == "users/find_credentials"
+    assert isinstance(hashes, argon2.Parameters)
+    assert (hashes.time_cost, hashes.memory_cost) == (2, 64)

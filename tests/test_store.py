@@ -57,6 +57,15 @@ def test_one(db: Db) -> None:
     assert db.one(COUNT) == 1
 
 
+def test_a_row_that_is_null_is_a_row(db: Db) -> None:
+    null = statement("SELECT NULL::bigint", int)
+    assert db.one(null) is None
+    assert db.maybe(null) is None
+    with db.batch() as batch:
+        answer = batch.one(null)
+    assert answer.value is None
+
+
 def test_one_without_a_row(db: Db) -> None:
     with pytest.raises(NotFound) as caught:
         db.one(GET, id=7)

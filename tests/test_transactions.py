@@ -291,7 +291,9 @@ def test_a_cached_answer_is_dropped_with_the_commit_and_also_after_a_rollback(it
         tx.run(SET, id=1, name="b")
         tx.after_commit(Invalidate("item:1"))
         assert items.cached(cached, id=1) == Item(id=1, name="a"), "until the commit the old one is true"
+    assert items.redis.get("item:1") is None, "no mark of a write is left"
     assert items.cached(cached, id=1) == Item(id=1, name="b")
+    assert b'"b"' in (items.redis.get("item:1") or b""), "and it is cached again"
 
     def fail() -> None:
         with items.transaction() as tx:

@@ -33,9 +33,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "demo",
         help="play a broadcast evening on real servers and check what they hold",
-        description="Plays a scripted evening: streamers sign up, go live and are watched. Without URLs it starts its own "
-        "PostgreSQL and Valkey and leaves nothing behind. On given servers it adds users, streams and events under new "
-        "names. Exit status: 0 when all checks hold, 1 when one fails.",
+        description="Plays a scripted evening: streamers sign up, go live and are watched. Without URLs it "
+        "starts its own PostgreSQL and Valkey and leaves nothing behind. On given servers it adds users, "
+        "streams and events under new names. Exit code: 0 when all checks hold, 1 when one fails.",
     )
     parser.add_argument(
         "--database-url", help="PostgreSQL to use (default: DATABASE_URL, else an embedded one)"
@@ -132,16 +132,16 @@ def _show(console: Console, summary: dict[str, Any], checks: list[Check]) -> Non
     reads = summary["cache_hits"] + summary["cache_misses"]
     rate = f" ({summary['cache_hits'] / reads:.0%})" if reads else ""
     console.print(
-        f"\n{summary['streams']} streams, {summary['viewers']:,} viewers, {summary['bytes_sent'] / 1e12:.2f} TB sent; "
-        f"{summary['events_appended']:,} events appended, {summary['usage_rows_copied']:,} usage rows copied; "
-        f"cache: {summary['cache_hits']:,} hits of {reads:,} reads{rate}\n"
+        f"\n{summary['streams']} streams, {summary['viewers']:,} viewers, "
+        f"{summary['bytes_sent'] / 1e12:.2f} TB sent\n"
+        f"{summary['events_appended']:,} events appended, {summary['usage_rows_copied']:,} usage rows "
+        f"copied, cache: {summary['cache_hits']:,} hits of {reads:,} reads{rate}\n"
     )
     for check in checks:
-        console.print(
-            f"[{'green' if check.ok else 'red'}]{'ok  ' if check.ok else 'FAIL'}[/] {check.name} ({check.compared:,})"
-        )
+        verdict = "[green]ok  [/]" if check.ok else "[red]FAIL[/]"
+        console.print(f"{verdict} {check.name} ({check.compared:,})")
         for problem in check.problems[:5]:
-            console.print(f"       {problem}")
+            console.print(f"       {problem}", markup=False)
 
 
 def _progress(console: Console) -> Progress:

@@ -1,7 +1,14 @@
 """PostgreSQL: a pool of connections, running one query, translating errors."""
 
 from rootstream_store.database._connection import Connection, conninfo
-from rootstream_store.database._execute import copy_rows, execute, fetch_all, fetch_one, stream_rows
+from rootstream_store.database._execute import (
+    copy_rows,
+    execute,
+    fetch_all,
+    fetch_one,
+    fetch_up_to_one,
+    stream_rows,
+)
 from rootstream_store.database._pool import Pool
 from rootstream_store.database._translate import translate
 
@@ -13,6 +20,7 @@ __all__ = [
     "execute",
     "fetch_all",
     "fetch_one",
+    "fetch_up_to_one",
     "stream_rows",
     "translate",
 ]

@@ -17,7 +17,7 @@ from rootstream_store.database._translate import translate
 from rootstream_store.errors import TooManyRows
 from rootstream_store.queries import Query, row_checker
 
-__all__ = ["copy_rows", "execute", "fetch_all", "fetch_one", "stream_rows"]
+__all__ = ["copy_rows", "execute", "fetch_all", "fetch_one", "fetch_up_to_one", "stream_rows"]
 
 R = TypeVar("R")
 
@@ -43,13 +43,20 @@ def execute(
 
 def fetch_one(connection: Connection, query: Query[R], params: Mapping[str, object]) -> R | None:
     """The one row of `query`, None when there is none. Raises TooManyRows when there are more."""
+    found = fetch_up_to_one(connection, query, params)
+    return found[0] if found else None
+
+
+def fetch_up_to_one(connection: Connection, query: Query[R], params: Mapping[str, object]) -> tuple[R, ...]:
+    """The one row of `query` or nothing, as a tuple: the value of a row may be None itself. Raises
+    TooManyRows."""
     cursor = execute(connection, query, params)
     rows = _fetch(cursor, connection, query, params)
     if not rows:
-        return None
+        return ()
     if len(rows) > 1:
         raise TooManyRows(f"at most one row expected, not {len(rows)}", query=query.file)
-    return query.make_row(lambda: _columns(cursor))(rows[0])
+    return (query.make_row(lambda: _columns(cursor))(rows[0]),)
 
 
 def fetch_all(connection: Connection, query: Query[R], params: Mapping[str, object]) -> list[R]:

@@ -1,4 +1,5 @@
-"""A broadcast evening on real servers: `rootstream-store demo`. The script is fixed by a seed, so its sums are known."""
+"""A broadcast evening on real servers: `rootstream-store demo`. The script is fixed by a seed, so its sums
+are known."""
 
 from rootstream_store.demo.checks import Check, check_evening
 from rootstream_store.demo.evening import Evening

@@ -144,7 +144,8 @@ def _recordings_equal_script(store: Store, one: Played) -> list[str]:
 def _nothing_live(store: Store, one: Played) -> list[str]:
     left: dict[str, tuple[object, object]] = {"is_live": (streams.is_live(store, one.stream_id), False)}
     if store.settings.redis_url:
-        # is_live has just filled the key with what PostgreSQL says; what was left over would have answered it.
+        # is_live has just filled the key with what PostgreSQL says; what was left over would have answered
+        # it.
         left["viewers key"] = (bool(store.redis.exists(keys.viewers(one.stream_id))), False)
     return _differences(one, left)
 

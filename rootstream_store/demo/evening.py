@@ -54,7 +54,8 @@ class _Pace:
 
 
 class Evening:
-    """A script being played on `store`. `run_id` keeps its user names apart from those of earlier evenings."""
+    """A script being played on `store`. `run_id` keeps its user names apart from those of earlier
+    evenings."""
 
     def __init__(self, store: Store, script: list[Broadcast], *, run_id: str, threads: int = 8) -> None:
         self.store = store
@@ -73,8 +74,9 @@ class Evening:
         return sum(len(broadcast.minutes) + 2 for broadcast in self.script)
 
     def play(self, *, seconds: float, advance: Callable[[], None]) -> list[Played]:
-        """Signs everybody up, then plays all broadcasts within about `seconds`, longer where the machine is slower;
-        calls `advance` after each step. The first error of any thread ends the evening and is raised."""
+        """Signs everybody up, then plays all broadcasts within about `seconds`, longer where the machine
+        is slower; calls `advance` after each step. The first error of any thread ends the evening and is
+        raised."""
         begin = time.monotonic()
         shares = [self.script[number :: self._threads] for number in range(self._threads)]
         stop = threading.Event()

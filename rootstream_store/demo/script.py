@@ -1,4 +1,5 @@
-"""What will happen: who streams, when, and how many viewers come and go. The same seed writes the same script."""
+"""What will happen: who streams, when, and how many viewers come and go. The same seed writes the same
+script."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ _GAMES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Minute:
-    """One step of a broadcast: `joined` viewers come, then `left` go, and `bytes_sent` were sent to those there."""
+    """One step of a broadcast: `joined` viewers come, then `left` go, and `bytes_sent` were sent to those
+    there."""
 
     joined: int
     left: int
@@ -88,7 +90,8 @@ def _broadcast(rng: random.Random, number: int, evening: int) -> Broadcast:
     length = max(1, round(evening * rng.uniform(0.4, 1.0)))
     first = rng.randint(0, evening - length)
     resolution, fps, bitrate, codec = rng.choice(_QUALITIES)
-    # Pareto with a tail of infinite variance: about one stream in ten gets ten times the audience of the median.
+    # Pareto with a tail of infinite variance: about one stream in ten gets ten times the audience of the
+    # median.
     audience = min(5_000, round(6 * rng.paretovariate(1.1)))
     joined, left = [0] * length, [0] * length
     for _ in range(audience):

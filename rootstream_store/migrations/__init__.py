@@ -4,8 +4,8 @@ A *line* is one directory of files and its numbering. The library's own is "root
 yours is "app" or any other name, in the same table schema_migrations, and neither knows of the other.
 
 Everything here opens its own direct connection; none comes from a pool, and PgBouncer in transaction mode
-will not do. All raise Unavailable when the server cannot be reached, and MigrationError for whatever else
-is wrong, naming the file.
+will not do. All raise Unavailable when the server cannot be reached, PermissionDenied or SettingsError when
+it does not know the login or the database, and MigrationError for whatever else is wrong, naming the file.
 """
 
 from __future__ import annotations

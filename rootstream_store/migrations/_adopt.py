@@ -6,12 +6,13 @@ import logging
 
 import psycopg
 
+from rootstream_store.database._translate import scrub
 from rootstream_store.errors import MigrationError
 from rootstream_store.migrations import _index
 from rootstream_store.migrations._files import MigrationFile
 from rootstream_store.migrations._ledger import Ledger
 from rootstream_store.migrations._runner import repeat_while_blocked
-from rootstream_store.migrations._session import Session, hide_detail, server_error, statement
+from rootstream_store.migrations._session import Session, server_error, statement
 
 __all__ = ["catalog", "record_baseline", "require_objects", "settle"]
 
@@ -97,7 +98,7 @@ def _made_by(files: list[MigrationFile], session: Session) -> Objects:
         if session.is_lost or file is None:
             raise server_error(error, session) from error
         raise MigrationError(
-            f"cannot be tried in a schema of its own, so nothing was compared: {hide_detail(error)}",
+            f"cannot be tried in a schema of its own, so nothing was compared: {scrub(error)}",
             file=file.name,
             sqlstate=error.sqlstate,
         ) from error
@@ -126,4 +127,4 @@ def _drop(session: Session, index: _index.NamedIndex, file: MigrationFile) -> No
     except psycopg.Error as error:
         if session.is_lost:
             raise
-        raise MigrationError(hide_detail(error), file=file.name, sqlstate=error.sqlstate) from error
+        raise MigrationError(scrub(error), file=file.name, sqlstate=error.sqlstate) from error

@@ -13,11 +13,12 @@ import msgspec
 import psycopg
 
 from rootstream_store._sql_text import Statement, line_column
+from rootstream_store.database._translate import scrub
 from rootstream_store.errors import MigrationError
 from rootstream_store.migrations import _index
 from rootstream_store.migrations._files import MigrationFile, words
 from rootstream_store.migrations._ledger import Ledger, compare
-from rootstream_store.migrations._session import Session, hide_detail
+from rootstream_store.migrations._session import Session
 
 __all__ = ["Applied", "apply_files", "pending_files", "repeat_while_blocked"]
 
@@ -204,7 +205,7 @@ def _file_error(
     error: psycopg.Error, session: Session, file: MigrationFile, statement: Statement | None
 ) -> MigrationError:
     """The server's error with its place in the file; the line itself comes as a note."""
-    message = hide_detail(error)
+    message = scrub(error)
     state, constraint = error.sqlstate, error.diag.constraint_name
     if session.is_lost:
         outcome = "the file was rolled back" if file.in_transaction else "its state is on record as running"

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from rootstream_store.database._translate import connection_error, scrub
 from rootstream_store.errors import MigrationError, RootStreamError, SettingsError, Timeout, Unavailable
 from rootstream_store.queries import Query, query
-from rootstream_store.settings import Settings, redact
+from rootstream_store.settings import Settings
 
 __all__ = ["HasDatabaseUrl", "Session", "open_session", "server_error", "statement"]
 
@@ -140,12 +141,12 @@ def open_session(
     db: str | HasDatabaseUrl, *, lock_timeout: float = 5.0, write: bool = True
 ) -> Iterator[Session]:
     """A session on the server that `db` names. Raises Unavailable when it cannot be reached or goes away,
-    SettingsError for a connection string that cannot be read, MigrationError for a server that cannot be
-    migrated."""
+    PermissionDenied when it refuses the login, SettingsError for a connection string that cannot be read or
+    names no database of the server, MigrationError for a server that cannot be migrated."""
     try:
         connection = psycopg.connect(**_parameters(db), autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:
-        raise Unavailable(f"PostgreSQL cannot be reached: {redact(_first_line(error))}") from None
+        raise connection_error(error, db if isinstance(db, str) else db.settings.database_url) from error
     session = Session(connection, lock_timeout)
     connection.add_notice_handler(_log_notice)
     try:
@@ -189,18 +190,7 @@ def _log_notice(diagnostic: psycopg.errors.Diagnostic) -> None:
 
 def server_error(error: psycopg.Error, session: Session) -> RootStreamError:
     """The error to raise in place of one that no file is to blame for."""
-    message = hide_detail(error)
+    message = scrub(error)
     if session.is_lost:
         return Unavailable(f"the connection was lost: {message}", sqlstate=error.sqlstate)
     return MigrationError(message, sqlstate=error.sqlstate, constraint=error.diag.constraint_name)
-
-
-def hide_detail(error: psycopg.Error) -> str:
-    """The server's message alone. DETAIL, which can hold whole rows, is taken out of the error."""
-    message = error.diag.message_primary or _first_line(error)
-    error.args = (message,)
-    return message
-
-
-def _first_line(error: psycopg.Error) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

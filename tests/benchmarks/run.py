@@ -1,7 +1,8 @@
 """Repository calls beside the bare driver, in one run: `make bench`.
 
-Servers and client share one CPU (taskset), so that the scheduler's choice of core does not decide the result; rounds of
-the contenders are interleaved and medians taken. Ratios within a run are what to read: machines are noisy.
+Servers and client share one CPU (taskset), so that the scheduler's choice of core does not decide the result;
+rounds of the contenders are interleaved and medians taken. Ratios within a run are what to read: machines are
+noisy.
 """
 
 from __future__ import annotations

@@ -239,18 +239,26 @@ def test_many_threads_wait_beside_each_other_and_not_one_after_the_other(
     assert min(times) < LONGEST, times
 
 
+def freeze_unheard(scene: Scene, valkey: OwnValkey) -> None:
+    """Freezes the server, and has the store know it: what a frozen server was sent is done when it goes
+    on."""
+    valkey.freeze()
+    sessions.validate(scene.store, scene.token)
+    assert scene.store.health().redis.breaker != "closed"
+
+
 @pytest.mark.parametrize("end", [users.deactivate, users.delete, sessions.revoke_all])
 def test_a_session_ended_while_redis_is_frozen_is_refused_when_it_goes_on(
     database_url: str, valkey: OwnValkey, end: Callable[[Store, int], object]
 ) -> None:
     """The frozen server still has the session, and answers again with it in memory."""
-    with Store.open(database_url, valkey.url, redis_retry_after=0.2) as store:
+    with Store.open(database_url, valkey.url, redis_retry_after=0.5) as store:
         scene = make_scene(store)
-        valkey.freeze()
+        freeze_unheard(scene, valkey)
         end(store, scene.user.id)
         assert not is_good(scene)
         valkey.thaw()
-        deadline = time.monotonic() + 1
+        deadline = time.monotonic() + 1.2
         while time.monotonic() < deadline:
             assert not is_good(scene)
         until(lambda: store.health().redis.pending_invalidations == 0, "the removals to be made up for")
@@ -258,13 +266,13 @@ def test_a_session_ended_while_redis_is_frozen_is_refused_when_it_goes_on(
 
 
 def test_a_stop_while_redis_is_frozen_is_seen_when_it_goes_on(database_url: str, valkey: OwnValkey) -> None:
-    with Store.open(database_url, valkey.url, redis_retry_after=0.2) as store:
+    with Store.open(database_url, valkey.url, redis_retry_after=0.5) as store:
         scene = make_scene(store)
-        valkey.freeze()
+        freeze_unheard(scene, valkey)
         streams.stop(store, scene.live)
         streams.start(store, scene.idle)
         valkey.thaw()
-        deadline = time.monotonic() + 1
+        deadline = time.monotonic() + 1.2
         while time.monotonic() < deadline:
             assert not streams.is_live(store, scene.live)
             assert streams.is_live(store, scene.idle)
@@ -273,12 +281,12 @@ def test_a_stop_while_redis_is_frozen_is_seen_when_it_goes_on(database_url: str,
 def test_another_process_sees_the_end_soon_after(database_url: str, valkey: OwnValkey) -> None:
     """It reads what Redis still has until the process that ended the session can tell Redis."""
     with (
-        Store.open(database_url, valkey.url, redis_retry_after=0.2) as store,
-        Store.open(database_url, valkey.url, redis_retry_after=0.2) as other,
+        Store.open(database_url, valkey.url, redis_retry_after=0.5) as store,
+        Store.open(database_url, valkey.url, redis_retry_after=0.5) as other,
     ):
         scene = make_scene(store)
         sessions.validate(other, scene.token)
-        valkey.freeze()
+        freeze_unheard(scene, valkey)
         users.deactivate(store, scene.user.id)
         valkey.thaw()
         elsewhere = msgspec.structs.replace(scene, store=other)

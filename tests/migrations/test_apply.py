@@ -12,7 +12,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from rootstream_store import migrations
-from rootstream_store.errors import MigrationError, SettingsError, Unavailable
+from rootstream_store.errors import MigrationError, PermissionDenied, SettingsError, Unavailable
 from rootstream_store.migrations._adopt import catalog
 from rootstream_store.migrations._files import read_files
 from rootstream_store.migrations._session import open_session
@@ -166,6 +166,10 @@ def test_failing_row_is_not_shown(empty_database_url: str, directory: Path, writ
     assert caught.value.constraint == "a_hash_check"
     for error in (caught.value, caught.value.__cause__):
         assert "secret" not in f"{error} {error!r}"
+    cause = caught.value.__cause__
+    assert isinstance(cause, psycopg.Error)
+    assert cause.diag.message_detail is None
+    assert b"secret" not in pickle.dumps(caught.value)
 
 
 def test_error_at_commit(
@@ -333,10 +337,22 @@ def test_table_of_another_tool(
 
 def test_unreachable(directory: Path, write: Write) -> None:
     write("0001_create_a.sql", "CREATE TABLE a ()")
-    with pytest.raises(Unavailable, match="cannot be reached") as caught:
+    with pytest.raises(Unavailable, match=r"cannot reach .*127\.0\.0\.1:1/x") as caught:
         migrations.apply("postgresql://someone:hunter2@127.0.0.1:1/x", directory)
     assert caught.value.retryable
     assert "hunter2" not in repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("over", "error"),
+    [({"user": "nobody_at_all"}, PermissionDenied), ({"dbname": "not_there"}, SettingsError)],
+)
+def test_what_a_retry_cannot_help_is_not_taken_for_an_outage(
+    empty_database_url: str, over: dict[str, str], error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=next(iter(over.values()))) as caught:
+        migrations.apply(make_conninfo(empty_database_url, **over))
+    assert not getattr(caught.value, "retryable", True)
 
 
 def test_bad_connection_string(directory: Path, write: Write) -> None:

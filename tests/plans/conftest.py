@@ -20,7 +20,9 @@ def populated(
     """A connection in autocommit to a populated database; whoever changes something takes it back."""
     name = f"rootstream_plans_{os.getpid()}"
     _admin.execute(
-        SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(Identifier(name), Identifier(_template))
+        SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+            Identifier(name), Identifier(_template)
+        )
     )
     try:
         url = make_conninfo(servers.database_url, dbname=name)

@@ -1,4 +1,4 @@
-"""What each query may do on the populated database: the indexes that it uses, and the most rows that it reads."""
+"""What each query may do on the populated database: the indexes that it uses, the most rows that it reads."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Plan:
     indexes: set[str]
     """All that it uses, no more and no fewer."""
     rows: int
-    """The most rows that it may read, wanted or not, those that its triggers read among them: one for each foreign
-    key that is checked."""
+    """The most rows that it may read, wanted or not, those that its triggers read among them: one for each
+    foreign key that is checked."""
     values: Mapping[str, object] = field(default_factory=dict)
     """Where they differ from _VALUES."""
     tables: int | None = None
@@ -48,9 +48,8 @@ EXEMPT: Final = {
     "usage/copy_logs": "COPY has no plan",
 }
 
-_LAST_MONTH = (datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)).replace(
-    day=1
-)
+_THIS_MONTH: Final = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+_LAST_MONTH: Final = (_THIS_MONTH - timedelta(days=1)).replace(day=1)
 
 _VALUES: Final[dict[str, object]] = {
     "aggregate_id": BUSY_AGGREGATE,
@@ -141,12 +140,17 @@ def _one(*indexes: str, rows: int = 1, tables: int | None = None, **values: obje
     return (Plan(set(indexes), rows, values, tables),)
 
 
-def _pages(index: str, rows: int = 100, **middle: object) -> tuple[Plan, Plan]:
-    """The plans of the first page and of one from the middle."""
-    return Plan({index}, rows), Plan({index}, rows, middle)
+def _pages(
+    index: str, rows: int = 100, sparse: Mapping[str, object] | None = None, **middle: object
+) -> tuple[Plan, ...]:
+    """The plans of the first page and of one from the middle, and, with `sparse`, of one with at most three
+    rows, for which an index in the wrong order would be read through."""
+    pages = (Plan({index}, rows), Plan({index}, rows, middle))
+    return pages if sparse is None else (*pages, Plan({index}, 3, sparse))
 
 
-_MANY: Final = {"event_data": "[{}, {}, {}]", "user_ids": [1, 2, None]}
+_PLAIN: Final[dict[str, object]] = {"user_id": PLAIN_USER, "stream_id": PLAIN_STREAM}
+_MANY: Final[dict[str, Any]] = {"event_data": "[{}, {}, {}]", "user_ids": [1, 2, None]}
 
 PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "billing/delete": _one("billing_accounts_user_id_key"),
@@ -169,7 +173,7 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "events/find_latest_snapshot": _pages("snapshots_pkey", rows=1, to_version=10_050),
     "events/get": _one("event_log_pkey"),
     "events/get_version": _one("aggregates_pkey"),
-    "events/list_by_user": _pages("event_log_user_id_idx", before_position=30_000),
+    "events/list_by_user": _pages("event_log_user_id_idx", sparse=_PLAIN, before_position=30_000),
     "events/read_backward": _pages("event_log_pkey", to_version=10_000),
     "events/read_forward": _pages("event_log_pkey", after_version=10_000),
     # The event, and the head row that the foreign key asks for.
@@ -182,9 +186,10 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "recordings/list_by_session": (
         Plan({"recordings_session_id_idx"}, 100, {"session_id": BUSY_SESSION}),
         Plan({"recordings_session_id_idx"}, 100, {"session_id": BUSY_SESSION, "after_id": 16_000}),
+        Plan({"recordings_session_id_idx"}, 3, {"session_id": BUSY_SESSION + 8}),
     ),
-    "recordings/list_by_stream": _pages("recordings_pkey", after_id=14_000),
-    # One more: those that expire at the same time are sorted by id, and the next one tells that there are no more.
+    "recordings/list_by_stream": _pages("recordings_pkey", sparse=_PLAIN, after_id=14_000),
+    # One more: those of the same time are sorted by id, and the next one tells that there are no more.
     "recordings/list_expired": _pages("recordings_expires_at_idx", rows=101, now=_LAST_MONTH),
     "recordings/mark_processed": _one("recordings_pkey"),
     "recordings/set_available": _one("recordings_pkey"),
@@ -194,6 +199,7 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "sessions/delete_expired": _one("sessions_expires_at_idx", "sessions_pkey", rows=2000),
     "sessions/list_active": (
         Plan({"sessions_user_id_idx", "users_pkey"}, 101),
+        Plan({"sessions_user_id_idx", "users_pkey"}, 3, _PLAIN),
         Plan(
             {"sessions_user_id_idx", "users_pkey"},
             101,
@@ -209,7 +215,7 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "stream_sessions/add_viewers": _one("stream_sessions_open_key", "streams_pkey", rows=3),
     "stream_sessions/get": _one("stream_sessions_pkey", session_id=BUSY_SESSION),
     "stream_sessions/get_current": _one("stream_sessions_open_key"),
-    "stream_sessions/list": _pages("stream_sessions_pkey", before_id=20_000),
+    "stream_sessions/list": _pages("stream_sessions_pkey", sparse=_PLAIN, before_id=20_000),
     "streams/create": _one(stream_key="n" * 43),
     # With what goes with it, and the user, for the entry of its usage. The first one is on air.
     "streams/delete": (
@@ -221,7 +227,7 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "streams/get_key": _one("streams_pkey"),
     "streams/get_viewer_count": _one("streams_pkey"),
     "streams/is_live": _one("streams_pkey"),
-    "streams/list_by_user": _pages("streams_user_id_idx", after_id=10_000),
+    "streams/list_by_user": _pages("streams_user_id_idx", sparse=_PLAIN, after_id=10_000),
     "streams/list_live": (
         Plan({"streams_live_idx"}, 100),
         Plan({"streams_live_idx"}, 20, {"after_id": 10_000, "limit": 20}),

@@ -1,6 +1,6 @@
-"""Rows enough that reading a table whole is never the best plan, and some that have many: a user with thousands of
-everything, a stream with thousands of sessions and recordings, an aggregate with thousands of events. A plan that
-reads more than its page shows there.
+"""Rows enough that reading a table whole is never the best plan, and some that have many: a user with
+thousands of everything, a stream with thousands of sessions and recordings, an aggregate with thousands of
+events. A plan that reads more than its page shows there.
 
 Ids count from 1 in the order of insertion, so that a test can say which row it means.
 """
@@ -118,8 +118,9 @@ _STATEMENTS: Final = (
     FROM generate_series(1, 60000) AS n
     CROSS JOIN LATERAL (SELECT n / 10 %% 6 AS months_ago) AS counted
     CROSS JOIN LATERAL (
-        SELECT (date_trunc('month', now() AT TIME ZONE 'UTC') - months_ago * interval '1 month') AT TIME ZONE 'UTC'
-            AS month_start
+        SELECT
+            (date_trunc('month', now() AT TIME ZONE 'UTC') - months_ago * interval '1 month')
+            AT TIME ZONE 'UTC' AS month_start
     ) AS chosen
     """,
     """
@@ -148,10 +149,10 @@ _STATEMENTS: Final = (
     """,
     """
     INSERT INTO snapshots (aggregate_id, aggregate_type, version, position, schema_version, state)
-    SELECT event_log.aggregate_id, event_log.aggregate_type, event_log.version, event_log.position, shape, '{}'
+    SELECT aggregate_id, aggregate_type, version, position, shape, '{}'
     FROM event_log
     CROSS JOIN generate_series(1, 2) AS shape
-    WHERE event_log.version %% CASE event_log.aggregate_id WHEN %(busy_aggregate)s THEN 100 ELSE 10 END = 0
+    WHERE version %% CASE aggregate_id WHEN %(busy_aggregate)s THEN 100 ELSE 10 END = 0
     """,
     "ANALYZE",
 )

@@ -1,8 +1,7 @@
 """Reading SQL text without a server: tokens, statements, psycopg placeholders, line numbers.
 
-The lexer follows PostgreSQL's own (src/backend/parser/scan.l) with standard_conforming_strings on, and
-psql's rule for where a statement ends: a semicolon outside quotes, comments, parentheses
-and BEGIN ATOMIC … END.
+The lexer follows PostgreSQL's own (src/backend/parser/scan.l) with standard_conforming_strings on, and psql's
+rule for where a statement ends: a semicolon outside quotes, comments, parentheses and BEGIN ATOMIC … END.
 """
 
 from __future__ import annotations

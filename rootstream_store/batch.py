@@ -85,6 +85,11 @@ class Batch:
                     self._queue(connection, cursors)
                     connection.execute(_COMMIT, prepare=False)
         except psycopg.Error as error:
+            # psycopg puts its failure to end the pipeline in the place of Ctrl-C or what else cut it off.
+            cut = error.__context__
+            if cut is not None and not isinstance(cut, Exception):
+                connection.close()
+                raise cut from None
             translated = self._translated(error, connection, cursors)
             if not connection.in_transaction and not connection.closed:
                 connection.rollback()

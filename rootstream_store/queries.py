@@ -91,8 +91,7 @@ class Query(Generic[R]):
 
     def check(self, params: Mapping[str, object]) -> None:
         """Raises QueryError when `params` has other names than the file, InvalidInput when a value does not
-        fit the
-        type that the file declares for it."""
+        fit the type that the file declares for it."""
         if params.keys() != self._names:
             missing = sorted(self._names - params.keys())
             extra = sorted(params.keys() - self._names)

@@ -40,8 +40,8 @@ _log = logging.getLogger("rootstream_store")
 class Store(Db):
     """A pool of PostgreSQL connections and a Redis client behind the verbs of Db. Safe for all threads.
 
-    Each call is one statement, committed by itself. `with store.transaction() as tx:` makes several one.
-    Use as a context manager, or call `close()`.
+    Each call is one statement, committed by itself. `with store.transaction() as tx:` makes several one. Use
+    as a context manager, or call `close()`.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -59,8 +59,7 @@ class Store(Db):
     @classmethod
     def open(cls, database_url: str | None = None, redis_url: str | None = None, **settings: Any) -> Self:
         """A store on running servers. The URLs default to DATABASE_URL and REDIS_URL; other keywords are the
-        fields of
-        Settings. Without a redis_url every answer comes from PostgreSQL.
+        fields of Settings. Without a redis_url every answer comes from PostgreSQL.
 
         Raises SettingsError for a setting that cannot work, Unavailable when PostgreSQL cannot be reached,
         PermissionDenied when it refuses the login. A Redis that is down is told by `health()`, not raised.
@@ -197,10 +196,9 @@ class Store(Db):
         self, work: Callable[[Transaction], T], *, isolation: str | None = None, deadline: float | None = None
     ) -> T:
         """Runs `work` in a transaction and, when the failure is one that a retry can help (a serialization
-        failure, a
-        deadlock, a lost connection before the commit), runs all of it again, for at most `deadline` seconds
-        (default retry_deadline). `work` may run several times: it must have no effect but through its
-        transaction."""
+        failure, a deadlock, a lost connection before the commit), runs all of it again, for at most
+        `deadline` seconds (default retry_deadline). `work` may run several times: it must have no effect but
+        through its transaction."""
 
         def attempt() -> T:
             with self._transaction(isolation, 0) as transaction:
@@ -210,21 +208,20 @@ class Store(Db):
 
     @property
     def redis(self) -> redis.Redis:
-        """The plain redis-py client, with this library's time limits; raises redis-py's own errors.
-        Raises SettingsError without a redis_url."""
+        """The plain redis-py client, with this library's time limits; raises redis-py's own errors. Raises
+        SettingsError without a redis_url."""
         return self._cache.redis
 
     def subscribe(self, *channels: str, patterns: Sequence[str] = ()) -> Subscription:
         """Messages published to `channels` or to channels that match `patterns` (glob), as an iterator, on a
-        connection
-        of its own. Only messages sent while subscribed arrive; a Gap in between says that some may be
-        missing."""
+        connection of its own. Only messages sent while subscribed arrive; a Gap in between says that some may
+        be missing."""
         return self._cache.subscribe(*channels, patterns=patterns)
 
     def observe(self, observer: Observer | None) -> None:
         """Has `observer` called with the name and the work of each query from now on; it runs the work and
-        returns what
-        that returns. One at a time: None takes it away. `rootstream_store.metrics` measures this way."""
+        returns what that returns. One at a time: None takes it away. `rootstream_store.metrics` measures this
+        way."""
         self._observe = _unobserved if observer is None else observer
 
     def health(self) -> Health:

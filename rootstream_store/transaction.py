@@ -150,8 +150,7 @@ def run_transaction(
     connection: Connection, block: psycopg.Transaction, cache: Cache, observe: Observer
 ) -> Generator[Transaction]:
     """Commits when the block ends, rolls back when it raises. Cached answers that the transaction changes are
-    marked
-    before the commit and dropped after it; then its effects run."""
+    marked before the commit and dropped after it; then its effects run."""
     transaction = Transaction(connection, observe)
     keys: list[str] = []
     try:

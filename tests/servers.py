@@ -23,8 +23,7 @@ class Servers:
 @contextlib.contextmanager
 def shared_servers(*, docker: bool, worker: str) -> Iterator[Servers]:
     """Servers from the environment, from Docker, or from the wheels: as each worker starts its own pair in
-    half a
-    second, nothing has to be shared or locked."""
+    half a second, nothing has to be shared or locked."""
     number = int(worker.removeprefix("gw")) if worker.startswith("gw") else 0
     with contextlib.ExitStack() as stack:
         database_url = os.environ.get("DATABASE_URL")

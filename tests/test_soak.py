@@ -22,7 +22,7 @@ from rootstream_store.repositories import stream_sessions, streams, usage, users
 from rootstream_store.store import Store
 
 from .factories import make_stream, make_user
-from .statements import COUNT, make_items, statement
+from .statements import COUNT, SLEEP, make_items, statement
 from .waiting import Cancelled, cancel, leave_unraisable_errors_alone, until
 
 SECONDS = float(os.environ.get("ROOTSTREAM_SOAK_SECONDS", "60"))
@@ -146,7 +146,7 @@ def test_many_threads_on_a_small_pool(soaked: Store, monkeypatch: pytest.MonkeyP
     streams.start(soaked, work.streams[0].id)
     until(lambda: soaked._pool.in_use() == 0)
     problems: list[BaseException] = []
-    stop = threading.Event()
+    stop, asleep = threading.Event(), threading.Event()
 
     def run() -> None:
         kinds = work.all()
@@ -164,6 +164,12 @@ def test_many_threads_on_a_small_pool(soaked: Store, monkeypatch: pytest.MonkeyP
                 pair = next(numbers)
                 with soaked.transaction() as tx:
                     tx.run(ADD, id=2 * pair, name=f"left {pair}")
+                    if random.random() < 0.5:
+                        # Cancelled here, waiting for the server: psycopg_pool itself cannot be interrupted
+                        # safely at any point.
+                        asleep.set()
+                        tx.run(SLEEP, seconds=0.5)
+                        asleep.clear()
                     tx.run(ADD, id=2 * pair + 1, name=f"right {pair}")
                 soaked.one(COUNT)
         except Cancelled:
@@ -180,8 +186,11 @@ def test_many_threads_on_a_small_pool(soaked: Store, monkeypatch: pytest.MonkeyP
     while time.monotonic() < end and not problems:
         victim = threading.Thread(target=be_cancelled, daemon=True)
         victim.start()
-        victim.join(random.uniform(0, 0.5))
-        until(lambda victim=victim: not cancel(victim), "the thread ends", seconds=60)  # type: ignore[misc]  # mypy cannot infer the lambda
+        asleep.wait(60)
+        assert cancel(victim)
+        victim.join(60)
+        assert not victim.is_alive()
+        asleep.clear()
         cancelled += 1
     stop.set()
     for thread in threads:
@@ -193,7 +202,7 @@ def test_many_threads_on_a_small_pool(soaked: Store, monkeypatch: pytest.MonkeyP
 
     done = work.tally.done
     assert min(done[what] for what in ("users", "usage", "events", "viewers")) > 0
-    assert cancelled > SECONDS / 2
+    assert cancelled > SECONDS / 10
     assert soaked.one(COUNT_USERS) == done["users"]
     assert soaked.one(COUNT_USAGE) == done["usage"]
     assert soaked.one(COUNT_EVENTS) == done["events"]

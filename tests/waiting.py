@@ -48,6 +48,5 @@ def in_thread(work: Callable[[], object]) -> threading.Thread:
 
 def leave_unraisable_errors_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cancelled thread leaves cursors half-made, whose warnings nobody can handle; and pytest's own
-    handling of
-    them could be cancelled in its turn. The test must collect garbage before it ends."""
+    handling of them could be cancelled in its turn. The test must collect garbage before it ends."""
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)

@@ -27,8 +27,7 @@ class Connection(psycopg.Connection[TupleRow]):
     last_used: float = 0.0
     in_transaction: bool = False
     """Between BEGIN and COMMIT a lost connection means that nothing was applied. Still True when the
-    connection is given
-    back: the transaction was torn."""
+    connection is given back: the transaction was torn."""
     handed_out: bool = False
     """Between the pool's acquire and release."""
     _reused_cursor: psycopg.Cursor[TupleRow] | None = None

@@ -30,8 +30,7 @@ def execute(
     connection: Connection, query: Query[Any], params: Mapping[str, object]
 ) -> psycopg.Cursor[TupleRow]:
     """Runs `query` and returns the cursor with its result: the connection's own, which the next call uses
-    again.
-    `params` were checked."""
+    again. `params` were checked."""
     try:
         # Prepared at first use, except where PgBouncer stands between.
         return connection.reused_cursor.execute(
@@ -113,9 +112,8 @@ def copy_rows(
     connection: Connection, query: Query[None], rows: Iterable[Sequence[object]], types: Sequence[str]
 ) -> int:
     """Writes `rows` by the COPY … FROM STDIN (FORMAT binary) of `query`; `types` are the columns' PostgreSQL
-    types.
-    Returns how many rows; all or none are written. Raises InvalidInput for a value that does not fit its
-    type."""
+    types. Returns how many rows; all or none are written. Raises InvalidInput for a value that does not fit
+    its type."""
     check = row_checker(query, types)
     try:
         with connection.cursor() as cursor:

@@ -89,8 +89,7 @@ class Pool:
 
     def acquire(self, timeout: float | None = None) -> Connection:
         """A connection, to be given back with `release`. Raises Timeout when all stay busy for `timeout`
-        seconds (None:
-        pool_timeout), Unavailable when the server cannot be reached, StoreClosed."""
+        seconds (None: pool_timeout), Unavailable when the server cannot be reached, StoreClosed."""
         if os.getpid() != self._process:
             # The parent goes on using these very sockets: two processes on one would mix up their answers.
             raise StoreClosed("the store belongs to the process that opened it: open another after the fork")

@@ -171,8 +171,7 @@ def _told(field: str, params: Mapping[str, object]) -> object:
 
 def _split(constraint: str, table: str | None) -> tuple[str, str]:
     """("user", "email_format") of users_email_format. An index of a partition is named for the partition, a
-    check for
-    the table: both say what the table's own would."""
+    check for the table: both say what the table's own would."""
     if table:
         table = re.sub(r"_\d{5,}$", "", table)
     known = [name for name in _ENTITIES if f"{table or constraint}_".startswith(f"{name}_")]

@@ -41,8 +41,8 @@ def read(
     """An aggregate's events in the order of their versions; an empty list when there are none.
 
     `after_version` itself is left out: to go on from a snapshot, or from the last event read, pass its
-    version. `to_version` is included; None: up to the newest. `backward`: the newest first.
-    `limit`: 1 to 1000.
+    version. `to_version` is included; None: up to the newest. `backward`: the newest first. `limit`: 1 to
+    1000.
     """
     return db.all(
         _READ_BACKWARD if backward else _READ_FORWARD,

@@ -30,8 +30,8 @@ def save_snapshot(
 ) -> Snapshot:
     """Keeps `state` as what the events up to and including `version` fold to.
 
-    `state`: a dict, list, dataclass or msgspec.Struct, or the bytes of a JSON object or array, of at most
-    1 MiB. `schema_version`: of the shape of the state, from 1; raise it when the fold changes, and old
+    `state`: a dict, list, dataclass or msgspec.Struct, or the bytes of a JSON object or array, of at most 1
+    MiB. `schema_version`: of the shape of the state, from 1; raise it when the fold changes, and old
     snapshots are left alone. Saving the same again returns what is there.
 
     Raises NotFound when the aggregate has no event of that version, Conflict when that version has a snapshot
@@ -56,8 +56,8 @@ def load_snapshot(
 ) -> Snapshot | None:
     """The newest snapshot whose state has this shape; None when there is none.
 
-    Read on with `events.read(…, after_version=snapshot.version)`. `to_version`: none newer than this;
-    None: any.
+    Read on with `events.read(…, after_version=snapshot.version)`. `to_version`: none newer than this; None:
+    any.
     """
     return db.maybe(
         _FIND_LATEST,

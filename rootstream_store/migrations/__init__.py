@@ -1,7 +1,7 @@
 """Migrations: numbered SQL files, applied once, in order, by one runner at a time. Forward only.
 
-A *line* is one directory of files and its numbering. The library's own is "rootstream"; a directory of
-yours is "app" or any other name, in the same table schema_migrations, and neither knows of the other.
+A *line* is one directory of files and its numbering. The library's own is "rootstream"; a directory of yours
+is "app" or any other name, in the same table schema_migrations, and neither knows of the other.
 
 Everything here opens its own direct connection; none comes from a pool, and PgBouncer in transaction mode
 will not do. All raise Unavailable when the server cannot be reached, PermissionDenied or SettingsError when
@@ -51,18 +51,18 @@ def apply(
 ) -> list[Applied]:
     """Applies what is pending, and returns it; an empty list when nothing was.
 
-    `db`: a store or a connection string. `path`: a directory of files; None: the library's own. `line`:
-    the name it is kept under; None: "app" for a path, "rootstream" without. `target`: the last version to
-    apply; None: all. `lock_timeout`: how many seconds a statement may queue for a table lock, with
-    everybody else queueing behind it, before it steps back and tries again. `wait`: how many seconds to
-    wait for another runner, and, for each file, to go on trying when others hold its locks.
+    `db`: a store or a connection string. `path`: a directory of files; None: the library's own. `line`: the
+    name it is kept under; None: "app" for a path, "rootstream" without. `target`: the last version to apply;
+    None: all. `lock_timeout`: how many seconds a statement may queue for a table lock, with everybody else
+    queueing behind it, before it steps back and tries again. `wait`: how many seconds to wait for another
+    runner, and, for each file, to go on trying when others hold its locks.
 
     Each file runs in one transaction with its record, so that a failing one leaves nothing behind; those
     before it stay. A file that begins with `-- rootstream: no-transaction` holds one statement and runs
     alone. A CREATE INDEX CONCURRENTLY that was killed half way is built again.
 
-    Raises MigrationError with file, line and column; `retryable` says that others' locks or a lost
-    connection were the cause. Raises Timeout when another runner was at work for all of `wait`.
+    Raises MigrationError with file, line and column; `retryable` says that others' locks or a lost connection
+    were the cause. Raises Timeout when another runner was at work for all of `wait`.
     """
     directory, line = locate(path, line)
     files = read_files(directory)
@@ -122,9 +122,9 @@ def baseline(
     """Records the files up to `version` as applied without running them: for a database that got them by
     other means.
 
-    With `check` everything the files make must be there as they make it; it is found out by running them
-    in a scratch schema that is rolled back. Without, only you know. Raises MigrationError when something
-    is missing or differs, and when the line has records already.
+    With `check` everything the files make must be there as they make it; it is found out by running them in a
+    scratch schema that is rolled back. Without, only you know. Raises MigrationError when something is
+    missing or differs, and when the line has records already.
     """
     directory, line = locate(path, line)
     files = read_files(directory)
@@ -156,9 +156,9 @@ def resolve(
 ) -> None:
     """Tells how a version ended whose record says running: a no-transaction file that was cut off.
 
-    `applied` True: it did its work. False: it did not, and the next `apply` runs it again; a half-built
-    index that it names is dropped. Raises MigrationError when the version is not running, and when it is
-    said to be applied but its index is not there or not valid.
+    `applied` True: it did its work. False: it did not, and the next `apply` runs it again; a half-built index
+    that it names is dropped. Raises MigrationError when the version is not running, and when it is said to be
+    applied but its index is not there or not valid.
     """
     directory, line = locate(path, line)
     files = {file.version: file for file in read_files(directory)}

@@ -50,9 +50,9 @@ def record_baseline(session: Session, ledger: Ledger, files: list[MigrationFile]
 def require_objects(session: Session, files: list[MigrationFile]) -> None:
     """Raises MigrationError unless everything that the files make is in the database as they make it.
 
-    They run in a scratch schema, in a transaction that is rolled back, and what they made there is
-    compared. More than that may be there. An index built concurrently is looked for by name, since it
-    cannot be built in a transaction.
+    They run in a scratch schema, in a transaction that is rolled back, and what they made there is compared.
+    More than that may be there. An index built concurrently is looked for by name, since it cannot be built
+    in a transaction.
     """
     for file in files:
         index = _index.index_of(file)
@@ -105,8 +105,8 @@ def _made_by(files: list[MigrationFile], session: Session) -> Objects:
 
 
 def settle(session: Session, ledger: Ledger, file: MigrationFile, *, applied: bool, wait: float) -> None:
-    """Ends the state "running" of a file. As applied: its index must be valid. As not applied: a
-    half-built index that it names is dropped."""
+    """Ends the state "running" of a file. As applied: its index must be valid. As not applied: a half-built
+    index that it names is dropped."""
     index = _index.index_of(file)
     if applied and index is not None and not _index.is_valid(session, index):
         raise MigrationError(

@@ -1,8 +1,7 @@
 """CREATE INDEX CONCURRENTLY: finding the index that a file names, and dropping it when it was left half done.
 
-A build that fails or is killed leaves an invalid index, which IF NOT EXISTS would take for the finished
-one. Only the index that the file names is ever touched: another invalid one may be a build that is under
-way.
+A build that fails or is killed leaves an invalid index, which IF NOT EXISTS would take for the finished one.
+Only the index that the file names is ever touched: another invalid one may be a build that is under way.
 """
 
 from __future__ import annotations

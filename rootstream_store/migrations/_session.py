@@ -101,9 +101,8 @@ class Session:
 
     @contextlib.contextmanager
     def locked(self, wait: float) -> Iterator[None]:
-        """Holds the lock of the runner. Polls for it: a session that waits inside the server would
-        deadlock with CREATE INDEX CONCURRENTLY of the one that holds it. Raises Timeout after `wait`
-        seconds."""
+        """Holds the lock of the runner. Polls for it: a session that waits inside the server would deadlock
+        with CREATE INDEX CONCURRENTLY of the one that holds it. Raises Timeout after `wait` seconds."""
         deadline = time.monotonic() + wait
         pause = 0.02
         while not self.run(_TRY_LOCK, key=_LOCK_KEY)[0][0]:

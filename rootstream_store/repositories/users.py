@@ -92,8 +92,8 @@ def create(
 ) -> User:
     """A new account, active and not verified.
 
-    `username`: 1 to 64 characters. `password`: 8 to 1024 characters. Raises InvalidInput, AlreadyExists
-    with the field `username` or `email`.
+    `username`: 1 to 64 characters. `password`: 8 to 1024 characters. Raises InvalidInput, AlreadyExists with
+    the field `username` or `email`.
     """
     return db.flow(_create(username, email, password, display_name, avatar_url))
 
@@ -196,8 +196,8 @@ def authenticate(db: Db, *, login: str, password: str | Secret) -> User:
     """The active user with this password, whose login is noted. `login`: username or e-mail address.
 
     Raises AuthenticationFailed for an unknown login, a wrong password and an inactive user, never saying
-    which: each takes the time of one hash. A hash that took less work than is now set is replaced on the
-    way. Raises InvalidInput for text that no password or login can be (a NUL in it).
+    which: each takes the time of one hash. A hash that took less work than is now set is replaced on the way.
+    Raises InvalidInput for text that no password or login can be (a NUL in it).
     """
     return db.flow(_authenticate(login, password))
 
@@ -246,8 +246,8 @@ def deactivate(db: Db, user_id: int) -> User:
 
 @repository
 def delete(db: Db, user_id: int) -> None:
-    """Deletes the user with sessions, streams, usage and billing account; the event log stays. A broadcast
-    on air ends: "ended" is published on its stream's channel. Raises NotFound."""
+    """Deletes the user with sessions, streams, usage and billing account; the event log stays. A broadcast on
+    air ends: "ended" is published on its stream's channel. Raises NotFound."""
     return db.flow(_delete(user_id), atomic=True)
 
 

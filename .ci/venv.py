@@ -29,7 +29,7 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         current = read_stamp()
         if current != wanted():
-            install(fresh=current.partition(" ")[0] != environment())
+            install(lock, fresh=current.partition(" ")[0] != environment())
     finally:
         os.close(lock)
 
@@ -52,26 +52,33 @@ def read_stamp() -> str:
         return ""
 
 
-def install(*, fresh: bool) -> None:
+def install(lock: int, *, fresh: bool) -> None:
     """Makes or updates .venv. The stamp goes first and comes back last, so it never tells of half a job."""
     started = time.monotonic()
     STAMP.unlink(missing_ok=True)
     if fresh:
-        print(f"installing into .venv (Python {sys.version.split()[0]}) ...", flush=True)
+        print(f"installing into .venv (Python {sys.version.split()[0]}) ...", file=sys.stderr)
         if VENV.is_symlink() or VENV.exists():
             shutil.rmtree(VENV)
-        run(sys.executable, "-m", "venv", str(VENV))
+        run(lock, sys.executable, "-m", "venv", str(VENV))
     else:
-        print("updating .venv: pyproject.toml changed ...", flush=True)
+        print("updating .venv: pyproject.toml changed ...", file=sys.stderr)
     pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input")
-    run(str(VENV / "bin" / "python"), *pip, "--editable", f"{ROOT}[dev]")
+    run(lock, str(VENV / "bin" / "python"), *pip, "--editable", f"{ROOT}[dev]")
     STAMP.write_text(wanted())
-    print(f"installed in {time.monotonic() - started:.0f} s", flush=True)
+    print(f"installed in {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
-def run(*command: str) -> None:
-    """Runs a command; what it prints is shown only when it fails."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def run(lock: int, *command: str) -> None:
+    """Runs a command; what it prints is shown only when it fails. It inherits the lock: when this process is
+    killed and the command goes on, the next run waits for it."""
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=(lock,),
+    )
     if done.returncode != 0:
         sys.stderr.write(done.stdout.decode(errors="replace"))
         sys.exit(f"error: failed with status {done.returncode}: {' '.join(command)}")

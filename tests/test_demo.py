@@ -12,18 +12,19 @@ import psycopg
 import pytest
 
 from rootstream_store import Store
+from rootstream_store.cache import keys
 from rootstream_store.demo import Check, Evening, check_evening, write_script
 from rootstream_store.demo.evening import Played
 from rootstream_store.repositories import streams
 
 _NAMES = [
+    "no event is missing or doubled",
     "state rebuilt from the event log equals the tables",
     "usage sums equal what was sent",
     "peak and total viewers equal what the script did",
     "recordings have the size and length of the script",
     "no live stream is left in Redis",
     "logged-out tokens are refused",
-    "no event is missing or doubled",
 ]
 
 
@@ -55,15 +56,19 @@ def _miscount_peak(database: psycopg.Connection, one: Played) -> None:
 
 def _lose_event(database: psycopg.Connection, one: Played) -> None:
     database.execute("ALTER TABLE event_log DISABLE TRIGGER event_log_append_only")
-    database.execute(
-        "DELETE FROM event_log WHERE event_type = 'BytesSent' AND aggregate_id = %s", (str(one.stream_id),)
-    )
+    database.execute("DELETE FROM event_log WHERE version = 1 AND aggregate_id = %s", (str(one.stream_id),))
 
 
 def _double_event(database: psycopg.Connection, one: Played) -> None:
     database.execute(
-        "UPDATE aggregates SET version = version + 1 WHERE aggregate_id = %s", (str(one.stream_id),)
+        "INSERT INTO event_log (aggregate_id, aggregate_type, version, event_type, event_data) "
+        "VALUES (%s, 'stream', 1000000, 'StreamCreated', '{}')",
+        (str(one.stream_id),),
     )
+
+
+def _lose_bytes(database: psycopg.Connection, one: Played) -> None:
+    database.execute("UPDATE stream_sessions SET total_bytes_sent = 1 WHERE stream_id = %s", (one.stream_id,))
 
 
 def _leave_live(database: psycopg.Connection, one: Played) -> None:
@@ -89,7 +94,8 @@ def _shorten_recording(database: psycopg.Connection, one: Played) -> None:
                 "peak and total viewers equal what the script did",
             ],
         ),
-        (_lose_event, ["state rebuilt from the event log equals the tables"]),
+        (_lose_event, ["no event is missing or doubled"]),
+        (_lose_bytes, ["state rebuilt from the event log equals the tables"]),
         (_double_event, ["no event is missing or doubled"]),
         (
             _leave_live,
@@ -109,6 +115,13 @@ def test_a_check_notices_harm(
         for one in evening[1]:
             harm(database, one)
     assert _failing(check_evening(*evening)) == noticed
+
+
+def test_a_live_status_left_in_redis_is_noticed(evening: tuple[Evening, list[Played]]) -> None:
+    one = evening[1][0]
+    # What is_live keeps of a stream on air, as a lost invalidation would leave it.
+    evening[0].store.redis.set(keys.live(one.stream_id), b"vtrue")
+    assert _failing(check_evening(*evening)) == ["no live stream is left in Redis"]
 
 
 def test_same_seed_same_script() -> None:

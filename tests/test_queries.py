@@ -276,6 +276,8 @@ def test_the_catalogue_is_that_of_the_checkout() -> None:
 def test_where_the_files_are_looked_for(tmp_path: Path, layout: str) -> None:
     package = tmp_path / "rootstream_store"
     package.mkdir()
+    # Without it an installed package of the name would be found before this one.
+    (package / "__init__.py").touch()
     for path in Path(queries.__file__).parent.glob("*.py"):
         if path.name in ("queries.py", "errors.py", "secret.py", "_sql_text.py"):
             (package / path.name).write_bytes(path.read_bytes())

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from rootstream_store import migrations
-from rootstream_store.demo import Check, Evening, check_evening, write_script
+from rootstream_store.demo import Check, Evening, Played, check_evening, write_script
 from rootstream_store.embedded import EmbeddedServers
 from rootstream_store.settings import redact
 from rootstream_store.store import Store
@@ -43,7 +43,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--redis-url", help="Redis to use (default: REDIS_URL, else an embedded Valkey)")
     parser.add_argument("--streams", type=_positive, default=30, help="how many streamers (default: 30)")
     parser.add_argument(
-        "--seconds", type=_positive, default=8, help="how long the evening lasts (default: 8)"
+        "--seconds",
+        type=_positive,
+        default=8,
+        help="how long the evening lasts after the sign-ups (default: 8)",
     )
     parser.add_argument("--seed", type=int, default=1, help="another seed, another evening (default: 1)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -66,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
                 task = progress.add_task("the evening", total=evening.steps)
                 played = evening.play(seconds=arguments.seconds, advance=lambda: progress.advance(task))
             checks = check_evening(evening, played)
-            summary = _summary(evening, checks)
+            summary = _summary(evening, played, checks)
     if arguments.json:
         json.dump(summary, sys.stdout, indent=2)
         print()
@@ -92,20 +95,21 @@ def _servers(database_url: str | None, redis_url: str | None, console: Console) 
         yield database_url, redis_url
 
 
-def _summary(evening: Evening, checks: list[Check]) -> dict[str, Any]:
+def _summary(evening: Evening, played: list[Played], checks: list[Check]) -> dict[str, Any]:
     counters = evening.store.health().redis.counters
     timings = evening.meter.timings()
     return {
+        "ok": all(check.ok for check in checks),
         "streams": len(evening.script),
         "viewers": sum(broadcast.total_viewers for broadcast in evening.script),
         "bytes_sent": sum(broadcast.bytes_sent for broadcast in evening.script),
         "seconds": round(evening.seconds, 2),
         "calls": sum(timing.calls for timing in timings),
-        "events_appended": evening.events_appended,
+        "events_appended": sum(one.events_appended for one in played),
         "usage_rows_copied": evening.usage_rows,
         "cache_hits": counters.hits,
         "cache_misses": counters.misses,
-        "timings": [asdict(timing) for timing in timings],
+        "timings": [asdict(timing) for timing in timings],  # in seconds
         "checks": [asdict(check) | {"ok": check.ok} for check in checks],
     }
 

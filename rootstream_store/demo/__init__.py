@@ -2,7 +2,7 @@
 are known."""
 
 from rootstream_store.demo.checks import Check, check_evening
-from rootstream_store.demo.evening import Evening
+from rootstream_store.demo.evening import Evening, Played
 from rootstream_store.demo.script import Broadcast, write_script
 
-__all__ = ["Broadcast", "Check", "Evening", "check_evening", "write_script"]
+__all__ = ["Broadcast", "Check", "Evening", "Played", "check_evening", "write_script"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import redis
 
 from rootstream_store import events
 from rootstream_store.cache import keys
@@ -63,6 +66,7 @@ def check_evening(evening: Evening, played: list[Played]) -> list[Check]:
     """All checks, in the order they are shown."""
     store = evening.store
     each: list[tuple[str, Callable[[Store, Played], list[str]]]] = [
+        ("no event is missing or doubled", _events_complete),
         ("state rebuilt from the event log equals the tables", _rebuilt_equals_tables),
         ("usage sums equal what was sent", _usage_equals_script),
         ("peak and total viewers equal what the script did", _viewers_equal_script),
@@ -70,20 +74,16 @@ def check_evening(evening: Evening, played: list[Played]) -> list[Check]:
         ("no live stream is left in Redis", _nothing_live),
         ("logged-out tokens are refused", _token_refused),
     ]
-    checks = [
+    return [
         Check(name=name, compared=len(played), problems=[text for one in played for text in find(store, one)])
         for name, find in each
     ]
-    appended = sum(events.get_version(store, STREAM, str(one.stream_id)) for one in played)
-    problems = (
-        []
-        if appended == evening.events_appended
-        else [f"{appended} events found, {evening.events_appended} appended"]
-    )
-    checks.append(
-        Check(name="no event is missing or doubled", compared=evening.events_appended, problems=problems)
-    )
-    return checks
+
+
+def _events_complete(store: Store, one: Played) -> list[str]:
+    with events.stream(store, STREAM, str(one.stream_id)) as found:
+        versions = [event.version for event in found]
+    return _differences(one, {"versions": (versions, list(range(1, one.events_appended + 1)))})
 
 
 def _rebuilt_equals_tables(store: Store, one: Played) -> list[str]:
@@ -142,11 +142,16 @@ def _recordings_equal_script(store: Store, one: Played) -> list[str]:
 
 
 def _nothing_live(store: Store, one: Played) -> list[str]:
-    left: dict[str, tuple[object, object]] = {"is_live": (streams.is_live(store, one.stream_id), False)}
+    left: dict[str, tuple[object, object]] = {}
     if store.settings.redis_url:
-        # is_live has just filled the key with what PostgreSQL says; what was left over would have answered
-        # it.
-        left["viewers key"] = (bool(store.redis.exists(keys.viewers(one.stream_id))), False)
+        try:
+            # Read before is_live, which fills the key with what PostgreSQL says.
+            cached: Any = store.redis.get(keys.live(one.stream_id))
+            left["cached as live"] = (b"true" in (cached or b""), False)
+        except redis.RedisError as error:
+            return [f"stream {one.stream_id}: Redis cannot be asked: {type(error).__name__}"]
+    left["is_live"] = (streams.is_live(store, one.stream_id), False)
+    left["viewer count"] = (streams.get_viewer_count(store, one.stream_id), 0)
     return _differences(one, left)
 
 

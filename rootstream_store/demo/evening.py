@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -42,6 +43,7 @@ class Played:
     stream_id: int
     session_id: int
     token: Secret
+    events_appended: int
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,6 @@ class Evening:
         self.script = script
         self.run_id = run_id
         self.meter = Meter()
-        self.events_appended = 0
         self.usage_rows = 0
         self.seconds = 0.0
         self._threads = min(threads, len(script))
@@ -78,7 +79,7 @@ class Evening:
         is slower; calls `advance` after each step. The first error of any thread ends the evening and is
         raised."""
         begin = time.monotonic()
-        shares = [self.script[number :: self._threads] for number in range(self._threads)]
+        casts = [_Cast(self, broadcast) for broadcast in self.script]
         stop = threading.Event()
 
         def guarded(job: Callable[..., T], *arguments: Any) -> T:
@@ -88,25 +89,26 @@ class Evening:
                 stop.set()
                 raise
 
+        # A password hash keeps a processor busy: more threads would only measure the queue.
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            signing = [pool.submit(guarded, self._sign_up, cast, advance, stop) for cast in casts]
+        for job in signing:
+            job.result()
         with ThreadPoolExecutor(self._threads) as pool:
-            signing = [pool.submit(guarded, self._sign_up, share, advance, stop) for share in shares]
-            casts = [job.result() for job in signing]
             minutes = max(broadcast.first_minute + len(broadcast.minutes) for broadcast in self.script)
             pace = _Pace(start=time.monotonic(), minute=seconds / minutes, stop=stop)
-            playing = [pool.submit(guarded, self._play_share, share, pace, advance) for share in casts]
+            playing = [
+                pool.submit(guarded, self._play_share, casts[number :: self._threads], pace, advance)
+                for number in range(self._threads)
+            ]
         played = [one for job in playing for one in job.result()]
         self.seconds = time.monotonic() - begin
         return played
 
-    def _sign_up(
-        self, share: list[Broadcast], advance: Callable[[], None], stop: threading.Event
-    ) -> list[_Cast]:
-        casts = [_Cast(self, broadcast) for broadcast in share]
-        for cast in casts:
-            if not stop.is_set():
-                cast.sign_up()
-                advance()
-        return casts
+    def _sign_up(self, cast: _Cast, advance: Callable[[], None], stop: threading.Event) -> None:
+        if not stop.is_set():
+            cast.sign_up()
+            advance()
 
     def _play_share(self, casts: list[_Cast], pace: _Pace, advance: Callable[[], None]) -> list[Played]:
         minute = 0
@@ -123,11 +125,10 @@ class Evening:
             advance()
         return [cast.played() for cast in casts]
 
-    def count(self, *, events_appended: int = 0, usage_rows: int = 0) -> None:
-        """Adds to the totals."""
+    def count_usage(self, rows: int) -> None:
+        """Adds to the usage rows copied."""
         with self._count_lock:
-            self.events_appended += events_appended
-            self.usage_rows += usage_rows
+            self.usage_rows += rows
 
 
 class _Cast:
@@ -142,6 +143,7 @@ class _Cast:
         self._user_id = self._stream_id = self._session_id = 0
         self._recording_id: int | None = None
         self._token = Secret("")
+        self._events_appended = 0
 
     @property
     def is_over(self) -> bool:
@@ -204,6 +206,7 @@ class _Cast:
             stream_id=self._stream_id,
             session_id=self._session_id,
             token=self._token,
+            events_appended=self._events_appended,
         )
 
     def _start(self) -> None:
@@ -258,7 +261,7 @@ class _Cast:
                     for kind, duration in entries
                 ],
             )
-            self._evening.count(usage_rows=rows)
+            self._evening.count_usage(rows)
 
     def _stop(self) -> None:
         plan = self.broadcast
@@ -278,4 +281,4 @@ class _Cast:
 
     def _append(self, db: Db, event_type: str, data: dict[str, object]) -> None:
         self._call(events.append, db, STREAM, str(self._stream_id), event_type, data, user_id=self._user_id)
-        self._evening.count(events_appended=1)
+        self._events_appended += 1

@@ -17,9 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from rootstream_store import migrations
+from rootstream_store.cache import Cache
+from rootstream_store.database import conninfo
 from rootstream_store.demo import Check, Evening, Played, check_evening, write_script
 from rootstream_store.embedded import EmbeddedServers
-from rootstream_store.settings import redact
+from rootstream_store.settings import Settings, redact
 from rootstream_store.store import Store
 
 __all__ = ["add_parser"]
@@ -82,6 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _servers(database_url: str | None, redis_url: str | None, console: Console) -> Iterator[tuple[str, str]]:
     database_url = database_url or os.environ.get("DATABASE_URL")
     redis_url = redis_url or os.environ.get("REDIS_URL")
+    # Before anything is started or migrated.
+    settings = Settings.create(database_url=database_url or "postgresql:///", redis_url=redis_url)
+    conninfo(settings)
+    Cache(settings).close()
     with contextlib.ExitStack() as stack:
         if not (database_url and redis_url):
             own = stack.enter_context(EmbeddedServers.start(postgres=not database_url, redis=not redis_url))
@@ -159,7 +165,6 @@ def _progress(console: Console) -> Progress:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+    return int(text)

@@ -25,6 +25,7 @@ from rootstream_store.errors import (
     Unavailable,
     VersionConflict,
 )
+from rootstream_store.queries import query
 from rootstream_store.repositories import (
     billing,
     recordings,
@@ -64,6 +65,7 @@ __all__ = [
     "VersionConflict",
     "billing",
     "events",
+    "query",
     "recordings",
     "records",
     "sessions",

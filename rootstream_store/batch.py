@@ -7,8 +7,8 @@ from typing import Any, Generic, TypeVar
 
 import psycopg
 
-from rootstream_store.database import Connection, translate
-from rootstream_store.errors import NotFound, QueryError, RootStreamError, TooManyRows
+from rootstream_store.database import Connection, close_if_useless, fetch_rows, translate
+from rootstream_store.errors import DatabaseError, NotFound, QueryError, RootStreamError, TooManyRows
 from rootstream_store.queries import Query
 
 __all__ = ["Answer", "Batch"]
@@ -91,12 +91,12 @@ class Batch:
                 connection.close()
                 raise cut from None
             translated = self._translated(error, connection, cursors)
+            close_if_useless(connection, translated)
             if not connection.in_transaction and not connection.closed:
-                connection.rollback()
+                _roll_back(connection)
             raise translated from error
-        results = [(cursor.fetchall() if cursor.description else [], cursor) for cursor in cursors]
-        for (query, params, answer, read), (rows, cursor) in zip(self._pending, results, strict=True):
-            answer._read = lambda q=query, p=params, r=rows, c=cursor, f=read: f(q, p, r, c)
+        for (query, params, answer, read), cursor in zip(self._pending, cursors, strict=True):
+            answer._read = _reader(query, params, cursor, read)
 
     def _queue(self, connection: Connection, cursors: list[psycopg.Cursor[Any]]) -> None:
         for query, params, _, _ in self._pending:
@@ -114,6 +114,31 @@ class Batch:
             return translate(error, write=write, broken=connection.broken)
         query, params, _, _ = self._pending[done]
         return translate(error, file=query.file, params=params, write=write, broken=connection.broken)
+
+
+def _roll_back(connection: Connection) -> None:
+    try:
+        connection.rollback()
+    except psycopg.Error:
+        # Its pipeline could not be ended. The error that is under way tells more, and a closed connection
+        # has nothing left to roll back.
+        connection.close()
+
+
+def _reader(
+    query: Query[Any], params: dict[str, object], cursor: psycopg.Cursor[Any], read: Callable[..., T]
+) -> Callable[[], T]:
+    try:
+        rows = fetch_rows(cursor, query) if cursor.description else []
+    except DatabaseError as error:
+        # The batch is applied: the answer that cannot be read says so, and the others can be.
+        failure = error
+
+        def fail() -> T:
+            raise failure
+
+        return fail
+    return lambda: read(query, params, rows, cursor)
 
 
 def _one(query: Query[R], params: dict[str, object], rows: list[Any], cursor: psycopg.Cursor[Any]) -> R:

@@ -3,11 +3,17 @@
 All derive from RootStreamError. Each carries what a caller needs to decide what to do next: `retryable` (can
 the same call, unchanged, succeed later), and where there is one the `sqlstate` (PostgreSQL manual, appendix
 A), the `constraint` that refused the row and the `query` file that was running. Errors can be pickled, their
-cause with them.
+cause with them; a value in them that is no plain one is then its short text.
 """
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import enum
+import ipaddress
+import reprlib
+import uuid
 from typing import Any
 
 __all__ = [
@@ -63,7 +69,9 @@ class RootStreamError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own reduce calls cls(*args), which does not fit classes with more parameters, and drops
         # the cause.
-        return _rebuild, (type(self), self.args, dict(self.__dict__), self.__cause__)
+        # What callers gave (values, keys) may be anything, a lock or an open file.
+        state = {name: _plain(value) for name, value in self.__dict__.items()}
+        return _rebuild, (type(self), self.args, state, self.__cause__)
 
 
 def _rebuild(
@@ -208,6 +216,55 @@ class DatabaseError(RootStreamError):
     """PostgreSQL refused a statement for a reason that has no class of its own; `sqlstate` tells."""
 
 
+_PLAIN = frozenset(
+    {
+        type(None),
+        bool,
+        int,
+        float,
+        str,
+        bytes,
+        datetime.date,
+        datetime.datetime,
+        datetime.time,
+        datetime.timedelta,
+        decimal.Decimal,
+        uuid.UUID,
+        ipaddress.IPv4Address,
+        ipaddress.IPv6Address,
+    }
+)
+
+
+def _plain(value: object, depth: int = 3) -> object:
+    """`value`, or its short text where pickling might fail on it."""
+    if type(value) in _PLAIN or isinstance(value, enum.Enum):
+        return value
+    if depth and type(value) is dict:
+        return {_plain(key, 0): _plain(inner, depth - 1) for key, inner in value.items()}
+    if depth and type(value) is list:
+        return [_plain(inner, depth - 1) for inner in value]
+    if depth and type(value) is tuple:
+        return tuple(_plain(inner, depth - 1) for inner in value)
+    return _short(value)
+
+
+# Python refuses to write an integer of more than 4300 digits, and nobody wants to read one.
+_MOST_BITS = 256
+
+
 def _short(value: object, limit: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 1]}… ({len(text)} characters)"
+    """`value` for a message. Never raises, and never writes out something huge only to cut it."""
+    try:
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            return f"<{type(value).__name__} of {value.bit_length()} bits>"
+        if isinstance(value, str | bytes | bytearray) and len(value) > limit:
+            unit = "characters" if isinstance(value, str) else "bytes"
+            return f"{repr(value[:limit])[: limit - 1]}… ({len(value)} {unit})"
+        text = reprlib.repr(value) if isinstance(value, _CONTAINERS) else repr(value)
+        return text if len(text) <= limit else f"{text[: limit - 1]}… ({len(text)} characters)"
+    except Exception:  # noqa: BLE001  # whatever a stranger's __repr__ raises, the error that is told matters more
+        return f"<{type(value).__name__}>"
+
+
+_CONTAINERS = (list, tuple, dict, set, frozenset)

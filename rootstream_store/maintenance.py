@@ -35,8 +35,9 @@ def run(db: Db, *, months_ahead: int = 3, keep_usage_months: int | None = None) 
     usage, and deletes expired sessions. To be run daily; several at once do no harm.
 
     `keep_usage_months`: how many full months before the current one stay, 1 to 1200; older usage is lost.
-    None: all of it stays. On a Store each step is committed by itself. Raises Timeout, retryable, when a
-    table stays locked.
+    None: all of it stays. On a Store each partition is committed by itself, so that nobody waits for long;
+    in a transaction logins wait until it ends. Raises Timeout, retryable, when a table stays locked for
+    `lock_timeout`, or 2 seconds where that is 0; what was done before stays.
     """
     check_limit(months_ahead, "months_ahead", _MAX_MONTHS)
     if keep_usage_months is not None:
@@ -45,10 +46,12 @@ def run(db: Db, *, months_ahead: int = 3, keep_usage_months: int | None = None) 
 
 
 def _run(months_ahead: int, keep_usage_months: int | None) -> Flow[MaintenanceReport]:
-    created = yield from one(_CREATE_USAGE_PARTITIONS, months=months_ahead + 1)
-    dropped = 0
+    created = dropped = 0
+    for months in range(months_ahead + 1):
+        created += yield from one(_CREATE_USAGE_PARTITIONS, months=months)
     if keep_usage_months is not None:
-        dropped = yield from one(_DROP_USAGE_PARTITIONS, months=keep_usage_months)
+        while (yield from one(_DROP_USAGE_PARTITIONS, months=keep_usage_months)):
+            dropped += 1
     deleted: int = yield lambda db: sessions.delete_expired(db)
     return MaintenanceReport(
         usage_partitions_created=created, usage_partitions_dropped=dropped, sessions_deleted=deleted

@@ -158,9 +158,14 @@ class MetricsServer:
     """An HTTP server that answers each request with the metrics; made by `serve`. A context manager."""
 
     def __init__(self, metrics: Metrics, port: int, addr: str) -> None:
+        for name, value, kind in (("port", port, int), ("addr", addr, str)):
+            if type(value) is not kind:
+                raise SettingsError(
+                    f"{name} of the metrics must be {kind.__name__}, not {type(value).__name__}"
+                )
         try:
             self._server, self._thread = start_http_server(port, addr, metrics.registry)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise SettingsError(f"metrics cannot be served on {addr} port {port}: {reason}") from error
         self.port: int = self._server.server_port

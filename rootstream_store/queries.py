@@ -3,25 +3,25 @@ imported.
 
 The text goes to psycopg as it stands; nothing rewrites SQL. What a file declares (its parameters and their
 types) is checked at every call, so that a mistake is told with the name of the value and of the file, before
-the server sees it.
+the server sees it. What SQL itself does not tell stands in comment lines before the statement:
+
+    -- rootstream: null before_id, session_id   these parameters may be None, and no other
+    -- rootstream: writes                       a SELECT that has effects: never repeated by itself
 """
 
 from __future__ import annotations
 
-import datetime
 import functools
-import ipaddress
-import math
 import re
-import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args, overload
+from typing import Any, Generic, TypeVar, overload
 
 import msgspec
 
 from rootstream_store._sql_text import parameters, split_statements, tokens
+from rootstream_store._sql_types import rule_of
 from rootstream_store.errors import InvalidInput, QueryError
 from rootstream_store.secret import SECRET_NAMES
 
@@ -29,17 +29,16 @@ __all__ = ["Query", "catalogue", "in_use", "query", "row_checker", "sql_root"]
 
 R = TypeVar("R")
 
-_INT8 = range(-(2**63), 2**63)
-
 in_use: weakref.WeakSet[Query[Any]] = weakref.WeakSet()
-"""The queries that loaded modules made from files, for tests and tools that look at all of them."""
+"""The library's own queries that loaded modules made, for tests and tools that look at all of them."""
 
 
 class Query(Generic[R]):
     """One statement of the catalogue and the record its rows become.
 
     `record` is a msgspec.Struct class whose fields are the columns, a plain type for a query of one column
-    (int, bool), or None for a statement whose rows nobody reads.
+    (int, bool), or None for a statement whose rows nobody reads. `file`: how errors call the file; None:
+    sql/<name>.sql. `is_read`: whether it may be repeated after a lost connection. Raises QueryError.
     """
 
     __slots__ = (
@@ -50,14 +49,15 @@ class Query(Generic[R]):
         "file",
         "is_read",
         "name",
+        "nullable",
         "parameters",
         "record",
         "text",
     )
 
-    def __init__(self, name: str, text: str, record: type[R] | None) -> None:
+    def __init__(self, name: str, text: str, record: type[R] | None, *, file: str | None = None) -> None:
         self.name = name
-        self.file = f"sql/{name}.sql"
+        self.file = f"sql/{name}.sql" if file is None else file
         self.text = text
         self.record = record
         self.parameters: dict[str, str | None] = {}
@@ -69,11 +69,17 @@ class Query(Generic[R]):
                     f"parameter {parameter!r} has no type: write %({parameter})s::type", query=self.file
                 )
         self._names = frozenset(self.parameters)
-        self._checks = [(parameter, *_rule_of(cast or "")) for parameter, cast in self.parameters.items()]
+        self.nullable, writes = _directives(text, self.file)
+        if unknown := sorted(self.nullable - self._names):
+            raise QueryError(f"null names what is no parameter: {', '.join(unknown)}", query=self.file)
+        self._checks = [
+            (parameter, parameter in self.nullable, *rule_of(cast or ""))
+            for parameter, cast in self.parameters.items()
+        ]
         words = [text[token.start : token.end].upper() for token in tokens(text) if token.kind == "word"]
-        # Only such a statement may be repeated after a lost connection. FOR UPDATE only locks, but is no
-        # plain read.
-        self.is_read = words[0] in ("SELECT", "WITH", "VALUES") and not _WRITING.intersection(words)
+        # FOR UPDATE only locks, but is no plain read.
+        reads = words[0] in ("SELECT", "WITH", "VALUES") and not _WRITING.intersection(words)
+        self.is_read = reads and not writes
         self._make: Callable[[Sequence[Any]], R] | None = None
 
     def __repr__(self) -> str:
@@ -91,7 +97,7 @@ class Query(Generic[R]):
 
     def check(self, params: Mapping[str, object]) -> None:
         """Raises QueryError when `params` has other names than the file, InvalidInput when a value does not
-        fit the type that the file declares for it."""
+        fit the type that the file declares for it, or is None where the file does not allow it."""
         if params.keys() != self._names:
             missing = sorted(self._names - params.keys())
             extra = sorted(params.keys() - self._names)
@@ -101,11 +107,12 @@ class Query(Generic[R]):
                 if names
             ]
             raise QueryError(f"wrong parameters: {'; '.join(parts)}", query=self.file)
-        for name, exact, fits, rule in self._checks:
+        for name, nullable, exact, fits, rule in self._checks:
             value = params[name]
-            if value is None or (type(value) is exact and fits is None):
-                continue
-            if fits is None or not fits(value):
+            if value is None:
+                if not nullable:
+                    raise InvalidInput(name, "must not be null", query=self.file)
+            elif not (type(value) is exact if fits is None else fits(value)):
                 raise InvalidInput(name, rule, None if name in SECRET_NAMES else value, query=self.file)
 
     def make_row(self, columns: Callable[[], Sequence[str]]) -> Callable[[Sequence[Any]], R]:
@@ -142,30 +149,62 @@ def _first_of(values: Sequence[Any]) -> Any:
     return values[0] if values else None
 
 
+def _directives(text: str, file: str) -> tuple[frozenset[str], bool]:
+    """What the `-- rootstream: …` lines say: the parameters that may be None, and whether it writes."""
+    said: dict[str, str] = {}
+    begun = False
+    for token in tokens(text):
+        match = _DIRECTIVE.fullmatch(text[token.start : token.end]) if token.kind == "comment" else None
+        if match is None:
+            begun = begun or token.kind != "comment"
+            continue
+        kind, names = match[1], match[2].strip()
+        if begun:
+            raise QueryError(f"directive {kind!r} must stand before the statement", query=file)
+        if kind not in ("null", "writes"):
+            raise QueryError(f"unknown directive {kind!r}; known: null, writes", query=file)
+        if kind in said:
+            raise QueryError(f"directive {kind!r} is there twice", query=file)
+        if bool(names) != (kind == "null"):
+            raise QueryError("write -- rootstream: null NAME, NAME or -- rootstream: writes", query=file)
+        said[kind] = names
+    nullable = frozenset(name.strip() for name in said["null"].split(",")) if "null" in said else frozenset()
+    return nullable, "writes" in said
+
+
 @overload
-def query(name: str) -> Query[None]: ...
+def query(name: str, record: None = None, root: Path | None = None) -> Query[None]: ...
 @overload
-def query(name: str, record: type[R]) -> Query[R]: ...
-def query(name: str, record: type[Any] | None = None) -> Query[Any]:
-    """The query in `sql/<name>.sql`. Raises QueryError, naming the file, when it is missing or is not one
-    statement."""
-    file = f"sql/{name}.sql"
+def query(name: str, record: type[R], root: Path | None = None) -> Query[R]: ...
+def query(name: str, record: type[Any] | None = None, root: Path | None = None) -> Query[Any]:
+    """The query in `sql/<name>.sql`, `name` being `area/verb_noun`.
+
+    `root`: a folder of your own with files of the same kind, as `<root>/<name>.sql`, which errors name from
+    there; None: the library's. Raises QueryError, naming the file, when it is missing, cannot be read, or is
+    not one statement that begins with a comment.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise QueryError(f"no query can be called {name!a}: write area/verb_noun")
+    file = f"sql/{name}.sql" if root is None else f"{name}.sql"
     try:
-        text = (sql_root() / f"{name}.sql").read_text(encoding="utf-8")
+        text = ((sql_root() if root is None else Path(root)) / f"{name}.sql").read_text(encoding="utf-8")
     except FileNotFoundError:
         raise QueryError("no such query file", query=file) from None
+    except OSError as error:
+        raise QueryError(f"cannot be read: {error.strerror}", query=file) from error
     except UnicodeDecodeError as error:
         raise QueryError(f"not UTF-8: {error}", query=file) from error
-    if not text.startswith("-- "):
+    if not text.startswith("-- ") or _DIRECTIVE.match(text):
         raise QueryError("the first line must be a comment saying what the query answers", query=file)
     try:
         statements = split_statements(text)
         if len(statements) != 1:
             raise QueryError(f"must be exactly one statement, not {len(statements)}")
-        made = Query(name, text, record)
+        made = Query(name, text, record, file=file)
     except QueryError as error:
         raise QueryError(error.message, query=file) from error
-    in_use.add(made)
+    if root is None:
+        in_use.add(made)
     return made
 
 
@@ -174,7 +213,7 @@ def row_checker(query: Query[Any], types: Sequence[str]) -> Callable[[int, Seque
     columns.
 
     It raises InvalidInput naming the column, with the number of the row in a note."""
-    rules = [_rule_of(_ALIASES.get(type_, type_)) for type_ in types]
+    rules = [rule_of(_ALIASES.get(type_, type_)) for type_ in types]
     head = re.search(r"\(([^()]*)\)", query.text)
     columns = [name.strip() for name in head[1].split(",")] if head else []
     if len(columns) != len(types):
@@ -212,82 +251,9 @@ def sql_root() -> Path:
     raise QueryError(f"no sql folder in {package} or beside it: the installation is incomplete")
 
 
-_WRITING = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "COPY", "CALL", "NEXTVAL"})
+_WRITING = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "COPY", "CALL", "NEXTVAL", "INTO"})
+_DIRECTIVE = re.compile(r"--[ \t]*rootstream:[ \t]*([\w-]*)([^\n\r]*)")
+_NAME = re.compile(r"\w[\w-]*(/\w[\w-]*)*")
 _KEY_ENDINGS = ("_id", "username", "email", "version", "aggregate_type")
 _ALIASES = {"int8": "bigint", "int4": "integer", "float8": "double precision", "bool": "boolean"}
 _ENTITIES = {"billing": "billing account", "usage": "usage log"}
-
-
-def _is_text(value: object) -> bool:
-    # NUL cannot be stored and was silently cut by C strings; a lone surrogate has no UTF-8.
-    if not isinstance(value, str) or "\0" in value:
-        return False
-    try:
-        value.isascii() or value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_int8(value: object) -> bool:
-    return type(value) is int and value in _INT8
-
-
-def _is_aware(value: object) -> bool:
-    return isinstance(value, datetime.datetime) and value.utcoffset() is not None
-
-
-def _is_number(value: object) -> bool:
-    # NaN is the largest number of all to PostgreSQL, infinity the next: neither is a measurement.
-    return math.isfinite(value) if type(value) is float else _is_int8(value)
-
-
-def _array_of(fits: Callable[[object], bool]) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, list | tuple) and all(item is None or fits(item) for item in value)
-
-
-def _instance(*types: type) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, types)
-
-
-def _is_address(value: object) -> bool:
-    # PostgreSQL has no zones ("%eth0"): psycopg would drop it silently.
-    return isinstance(value, _IP) and getattr(value, "scope_id", None) is None
-
-
-_IP = get_args(
-    ipaddress.IPv4Address | ipaddress.IPv6Address | ipaddress.IPv4Interface | ipaddress.IPv6Interface
-)
-
-# PostgreSQL type → (test, rule told when it fails)
-_RULES: dict[str, tuple[Callable[[object], bool], str]] = {
-    "bigint": (_is_int8, "must be an integer from -2^63 to 2^63-1"),
-    "integer": (
-        lambda v: type(v) is int and -(2**31) <= v < 2**31,
-        "must be an integer from -2^31 to 2^31-1",
-    ),
-    "double precision": (_is_number, "must be a finite number"),
-    "text": (_is_text, "must be text without NUL that is valid Unicode"),
-    "jsonb": (_is_text, "must be JSON text"),
-    "boolean": (_instance(bool), "must be true or false"),
-    "bytea": (_instance(bytes), "must be bytes"),
-    "uuid": (_instance(uuid.UUID), "must be a UUID"),
-    "inet": (_is_address, "must be an IP address without a zone"),
-    "date": (lambda v: type(v) is datetime.date, "must be a date"),
-    "timestamptz": (_is_aware, "must be a time with time zone"),
-    "interval": (_instance(datetime.timedelta), "must be a time span"),
-}
-
-
-def _rule_of(cast: str) -> tuple[type | None, Callable[[object], bool] | None, str]:
-    """(type that is right without a further test, test, rule) for a declared type."""
-    element = re.sub(r"(\[\])+$", "", cast)
-    if element not in _RULES:
-        raise QueryError(
-            f"type {cast!r} is not known to the checker; known: {', '.join(sorted(_RULES))}, and arrays"
-        )
-    fits, rule = _RULES[element]
-    if element != cast:
-        return None, _array_of(fits), f"each {rule}"
-    exact = {"boolean": bool, "bytea": bytes, "uuid": uuid.UUID}.get(cast)
-    return exact, (None if exact else fits), rule

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hmac
 import secrets
 
+from rootstream_store.errors import InvalidInput
+
 __all__ = ["SECRET_NAMES", "Secret"]
 
 SECRET_NAMES = frozenset({"password", "password_hash", "stream_key", "token", "token_hash"})
@@ -13,11 +15,13 @@ SECRET_NAMES = frozenset({"password", "password_hash", "stream_key", "token", "t
 
 class Secret:
     """A password, login token or stream key. `repr`, `str` and f-strings show stars; `reveal()` gives the
-    text."""
+    text. Raises InvalidInput for what is no string, without showing it."""
 
     __slots__ = ("_text",)
 
     def __init__(self, text: str) -> None:
+        if not isinstance(text, str):
+            raise InvalidInput("secret", f"must be a string, not a {type(text).__name__}")
         self._text = text
 
     @classmethod

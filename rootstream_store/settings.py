@@ -1,4 +1,4 @@
-"""The settings of a store, with the reason for each default. One place, checked when a store is opened."""
+"""The settings of a store, with the reason for each default. One place, checked when they are made."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ __all__ = ["Settings", "redact"]
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How a store reaches its servers. All times in seconds.
 
-    The defaults bound every wait: libpq's own leave a thread blocked for more than 40 s on a silent network
-    and redis-py's for 59 s on a frozen server.
+    The defaults bound the waits: libpq's own leave a thread blocked for more than 40 s on a silent network
+    and redis-py's for 59 s on a frozen server. Not bounded yet is a PostgreSQL server that is frozen while
+    its kernel still acknowledges what it is sent: no deadline of the client ends such a statement.
+
+    Raises SettingsError, naming the setting, for a value that cannot work.
     """
 
     database_url: str
@@ -56,15 +59,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pgbouncer: bool = False
     """True behind PgBouncer in transaction pooling: nothing is prepared and no startup option is sent."""
     retry_deadline: float = 5.0
-    """How long `Store.transact` and single reads go on trying after a failure that a retry can help. 0:
-    never."""
+    """How long `Store.transact` and single statements go on trying after a failure that a retry can help and
+    that applied nothing. 0: never."""
 
     redis_timeout: float = 0.25
     """Longest wait for one Redis reply or connection."""
     redis_pool_size: int = 64
     """Most Redis connections this process opens."""
     redis_retry_after: float = 1.0
-    """After a Redis failure no call waits for it again until this long has passed."""
+    """After a Redis failure no call waits for it again until this long has passed, but for the removal of a
+    cached answer after a write."""
 
     @classmethod
     def create(cls, **values: Any) -> Settings:
@@ -80,22 +84,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         values.setdefault("redis_url", os.environ.get("REDIS_URL") or None)
         if values["database_url"] is None:
             raise SettingsError("database_url is missing: pass it or set DATABASE_URL")
-        try:
-            settings = msgspec.convert(values, cls)
-        except msgspec.ValidationError as error:
-            # msgspec's text names the path and the types, never the value.
-            reason, _, path = str(error).partition(" - at `$.")
-            raise SettingsError(
-                f"{path.rstrip('`') or 'settings'}: {reason[:1].lower()}{reason[1:]}"
-            ) from None
-        settings._check()
-        return settings
+        return cls(**values)
 
-    def _check(self) -> None:
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if isinstance(value, str) and "\0" in value:
-                raise SettingsError(f"{name} must not contain NUL")
+    def __post_init__(self) -> None:
+        for field in msgspec.structs.fields(self):
+            value = _of_type(field.name, getattr(self, field.name), field.type)
+            if isinstance(value, str):
+                _check_text(field.name, value)
+            msgspec.structs.force_setattr(self, field.name, value)
         if self.pool_size < 1:
             raise SettingsError(f"pool_size must be at least 1, not {self.pool_size}")
         if not 0 <= self.pool_min_size <= self.pool_size:
@@ -136,6 +132,26 @@ _TIMES = (
 )
 # PostgreSQL and libpq keep times as 32-bit integers of milliseconds.
 _LONGEST = (2**31 - 1) // 1000
+
+
+def _of_type(name: str, value: object, wanted: Any) -> object:
+    try:
+        return msgspec.convert(value, wanted)
+    except msgspec.ValidationError as error:
+        # msgspec's text names the types, never the value.
+        reason = str(error)
+        raise SettingsError(f"{name}: {reason[:1].lower()}{reason[1:]}") from None
+
+
+def _check_text(name: str, value: str) -> None:
+    if "\0" in value:
+        raise SettingsError(f"{name} must not contain NUL")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # Python puts bytes of an environment variable that are no UTF-8 into a string in this way. The error
+        # would show all of the value.
+        raise SettingsError(f"{name} has a character that cannot be written as UTF-8") from None
 
 
 def _check_seconds(name: str, value: float, *, zero: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -15,13 +16,28 @@ import psycopg
 
 from rootstream_store.batch import Batch
 from rootstream_store.cache import Cache, Effect, Invalidate
-from rootstream_store.database import Connection, Pool, copy_rows, execute, fetch_all, fetch_up_to_one
+from rootstream_store.database import (
+    READ_ONLY,
+    Connection,
+    Pool,
+    copy_rows,
+    execute,
+    fetch_all,
+    fetch_up_to_one,
+)
 from rootstream_store.db import CachedQuery, Db
-from rootstream_store.errors import Conflict, NotFound, RootStreamError, Unavailable
+from rootstream_store.errors import Conflict, InvalidInput, NotFound, RootStreamError, Unavailable
 from rootstream_store.flow import drive
 from rootstream_store.queries import Query
 from rootstream_store.settings import Settings
-from rootstream_store.transaction import Observer, Transaction, begin, isolation_level, run_transaction
+from rootstream_store.transaction import (
+    Observer,
+    Transaction,
+    begin,
+    invalidations,
+    isolation_level,
+    run_transaction,
+)
 
 if TYPE_CHECKING:
     import redis
@@ -140,6 +156,7 @@ class Store(Db):
 
     def cached(self, query: CachedQuery[R], /, **params: object) -> R | None:
         query.query.check(params)
+        self._pool.require_open()
         record: Any = query.query.record
 
         def load() -> tuple[bytes | None, float]:
@@ -170,14 +187,15 @@ class Store(Db):
         if atomic:
             with self.transaction() as transaction:
                 return transaction.flow(steps, invalidates=invalidates)
-        if not invalidates:
+        keys = [effect.key for effect in invalidations(invalidates)]
+        if not keys:
             return drive(self, steps)
-        self._cache.begin_write(invalidates)
+        self._cache.begin_write(keys)
         try:
             return drive(self, steps)
         finally:
             # Also after an error, when nobody may know whether the change was applied: dropping is safe.
-            self._cache.end_write(invalidates)
+            self._cache.end_write(keys)
 
     @contextmanager
     def transaction(self, *, isolation: str | None = None) -> Generator[Transaction]:
@@ -198,7 +216,10 @@ class Store(Db):
         """Runs `work` in a transaction and, when the failure is one that a retry can help (a serialization
         failure, a deadlock, a lost connection before the commit), runs all of it again, for at most
         `deadline` seconds (default retry_deadline). `work` may run several times: it must have no effect but
-        through its transaction."""
+        through its transaction. A server that is read-only is asked twice only, unless the connection string
+        names others. Raises InvalidInput for a deadline that is no number."""
+        if deadline is not None and (type(deadline) not in (int, float) or math.isnan(deadline)):
+            raise InvalidInput("deadline", "must be a number of seconds", deadline)
 
         def attempt() -> T:
             with self._transaction(isolation, 0) as transaction:
@@ -283,15 +304,29 @@ class Store(Db):
     def _attempt(self, name: str, attempt: Callable[[], T]) -> T:
         try:
             return self._observe(name, attempt)  # type: ignore[no-any-return]  # hands through
-        except Unavailable as error:
-            # Retryable here means that nothing was applied: a read, or a write that was never done.
+        except (Conflict, Unavailable) as error:
+            # Retryable here means that nothing was applied: a read, a write that was never done, or one that
+            # was rolled back for another.
             if not error.retryable or not self.settings.retry_deadline:
                 raise
-        return self._retrying(lambda: self._observe(name, attempt), (Unavailable,), None)  # type: ignore[no-any-return]  # hands through
+            read_only = error.sqlstate == READ_ONLY
+        return self._retrying(  # type: ignore[no-any-return]  # hands through
+            lambda: self._observe(name, attempt),
+            (Conflict, Unavailable),
+            None,
+            read_only=read_only,
+        )
 
     def _retrying(
-        self, attempt: Callable[[], T], kinds: tuple[type[RootStreamError], ...], deadline: float | None
+        self,
+        attempt: Callable[[], T],
+        kinds: tuple[type[RootStreamError], ...],
+        deadline: float | None,
+        *,
+        read_only: bool = False,
     ) -> T:
+        # `read_only`: a connection has been found to be read-only already. One may be left from before a
+        # failover; a second one means that the server is, and only another server would help.
         end = time.monotonic() + (self.settings.retry_deadline if deadline is None else deadline)
         pause = 0.005
         while True:
@@ -301,6 +336,10 @@ class Store(Db):
                 left = end - time.monotonic()
                 if not error.retryable or left <= 0:
                     raise
+                if error.sqlstate == READ_ONLY and not self._pool.several_hosts:
+                    if read_only:
+                        raise
+                    read_only = True
                 _log.warning("trying again after %s: %s", type(error).__name__, error)
             # Jitter, so that all who failed together do not come back together.
             time.sleep(min(left, random.uniform(pause, 3 * pause)))

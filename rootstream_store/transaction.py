@@ -25,7 +25,7 @@ from rootstream_store.errors import Conflict, InvalidInput, NotFound, StoreClose
 from rootstream_store.flow import drive
 from rootstream_store.queries import Query
 
-__all__ = ["Observer", "Transaction", "begin", "isolation_level", "run_transaction"]
+__all__ = ["Observer", "Transaction", "begin", "invalidations", "isolation_level", "run_transaction"]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -38,6 +38,9 @@ _ISOLATION = {
     "repeatable read": psycopg.IsolationLevel.REPEATABLE_READ,
     "serializable": psycopg.IsolationLevel.SERIALIZABLE,
 }
+
+# What FETCH takes.
+_LARGEST_FETCH = 2**31 - 1
 
 
 class Transaction(Db):
@@ -73,8 +76,8 @@ class Transaction(Db):
     @contextmanager
     def stream(self, query: Query[R], /, *, size: int = 1000, **params: object) -> Generator[Iterator[R]]:
         query.check(params)
-        if size < 1:
-            raise InvalidInput("size", "must be at least 1", size)
+        if type(size) is not int or not 1 <= size <= _LARGEST_FETCH:
+            raise InvalidInput("size", f"must be a whole number from 1 to {_LARGEST_FETCH}", size)
         with stream_rows(self._connection, query, params, size) as rows:
             yield rows
 
@@ -97,7 +100,7 @@ class Transaction(Db):
     def flow(
         self, steps: Generator[Any, Any, T], *, atomic: bool = False, invalidates: Sequence[str] = ()
     ) -> T:
-        self.after_commit(*map(Invalidate, invalidates))
+        self.after_commit(*invalidations(invalidates))
         if not atomic:
             return drive(self, steps)
         # A savepoint: whoever handles the error goes on without half of the steps.
@@ -210,10 +213,17 @@ def _require_sound(connection: Connection) -> None:
         raise Unavailable("the connection was lost before the commit: nothing was applied")
 
 
+def invalidations(keys: Iterable[str]) -> list[Invalidate]:
+    """What drops these keys. Raises InvalidInput for what is no list of strings."""
+    if isinstance(keys, str) or not isinstance(keys, Iterable):
+        raise InvalidInput("invalidates", "must be a list of keys", keys)
+    return [Invalidate(key) for key in keys]
+
+
 def isolation_level(name: str | None) -> psycopg.IsolationLevel | None:
     """None for the server's default. Raises InvalidInput."""
     if name is None:
         return None
-    if name not in _ISOLATION:
+    if not isinstance(name, str) or name not in _ISOLATION:
         raise InvalidInput("isolation", f"must be one of {', '.join(_ISOLATION)}", name)
     return _ISOLATION[name]

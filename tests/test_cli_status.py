@@ -114,12 +114,39 @@ def test_status_of_an_unreachable_server_is_one_line() -> None:
         (["status", "--nonsense"], "unrecognized arguments"),
         (["metrics"], "database_url is missing"),
         (["metrics", "--port", "x"], "invalid int value"),
+        (["migrate", "status"], "database_url is missing"),
+        (["migrate", "apply", "--database-url", "postgresql://u:geheim@[/x"], "database_url"),
+        (["maintain"], "database_url is missing"),
+        (["maintain", "--database-url", _DEAD, "--lock-timeout", "-1"], "lock_timeout must not be negative"),
+        (["demo", "--redis-url", "http://:geheim@host"], "redis_url must begin with"),
     ],
 )
 def test_wrong_command_lines_and_settings_exit_2(arguments: list[str], told: str) -> None:
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["status"], ["status", "--json"], ["metrics", "--once"], ["migrate", "status"], ["migrate", "sql"]],
+)
+def test_a_reader_that_has_gone_is_no_traceback(database_url: str, arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    # Unbuffered output fails where it is printed; the ordinary kind only when it is flushed.
+    buffered = {name: it for name, it in environment(database_url).items() if name != "PYTHONUNBUFFERED"}
+    with os.fdopen(writing, "wb") as nobody:
+        done = subprocess.run(
+            command(*arguments),
+            env=buffered,
+            stdout=nobody,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_metrics_once(database_url: str, redis_url: str) -> None:

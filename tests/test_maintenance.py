@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 from rootstream_store import maintenance
 from rootstream_store.cli import main
-from rootstream_store.errors import InvalidInput, Timeout
+from rootstream_store.errors import InvalidInput, RootStreamError, Timeout
 from rootstream_store.maintenance import MaintenanceReport
 from rootstream_store.repositories import usage
 from rootstream_store.store import Store
@@ -156,6 +157,60 @@ def test_a_locked_table_is_told_in_time_and_no_writer_queues(
         assert maintenance.run(impatient, months_ahead=9).usage_partitions_created == 7
 
 
+@pytest.mark.parametrize("holder_of", ["users", "usage_logs"])
+def test_behind_a_long_transaction_it_gives_up_before_those_behind_it_do(
+    store: Store, database_url: str, connection: psycopg.Connection, holder_of: str
+) -> None:
+    # Logins queue behind a lock that is waited for: without a limit for as long as a statement may take.
+    assert store.settings.lock_timeout == 0
+    connection.execute("SELECT usage_logs_create_partitions('2001-01-01', 1)")
+    with psycopg.connect(database_url) as holder:
+        if holder_of == "users":
+            holder.execute("LOCK TABLE users IN ROW EXCLUSIVE MODE")  # as a login that is not committed
+        else:
+            holder.execute("LOCK TABLE ONLY usage_logs IN ACCESS SHARE MODE")
+        started = time.monotonic()
+        with pytest.raises(Timeout) as caught:
+            maintenance.run(store, months_ahead=9, keep_usage_months=1)
+        assert 1.5 < time.monotonic() - started < 10
+        assert caught.value.retryable
+        what = "create" if holder_of == "users" else "drop"
+        assert caught.value.query == f"sql/maintenance/{what}_usage_partitions.sql"
+    assert maintenance.run(store, months_ahead=9, keep_usage_months=1).usage_partitions_dropped == 1
+
+
+def test_the_limit_of_the_functions_ends_with_them(store: Store, connection: psycopg.Connection) -> None:
+    with connection.transaction():
+        connection.execute("SELECT usage_logs_create_partitions(now()::date, 12)")
+        connection.execute("SELECT usage_logs_drop_partitions('2001-01-01')")
+        assert connection.execute("SHOW lock_timeout").fetchone() == ("0",)
+
+
+def test_each_month_is_committed_by_itself(store: Store, connection: psycopg.Connection) -> None:
+    now = this_month(connection)
+    # A type of this name is in the way of the table.
+    connection.execute(f"CREATE TYPE usage_logs_{month_name(now, 6)} AS ENUM ()".encode())
+    with pytest.raises(RootStreamError):
+        maintenance.run(store, months_ahead=9)
+    assert months(connection) == ["default", *(month_name(now, offset) for offset in range(6))]
+
+
+def test_each_month_is_dropped_by_itself_the_oldest_first(
+    store: Store, connection: psycopg.Connection
+) -> None:
+    user = make_user(store)
+    usage.log(store, user.id, event_type="x", created_at=datetime(1999, 1, 1, tzinfo=UTC))
+    connection.execute("SELECT usage_logs_create_partitions('2001-01-01', 2)")
+    # A view is in the way of the second.
+    connection.execute("CREATE VIEW in_the_way AS SELECT 1 FROM usage_logs_y2001m02")
+    with pytest.raises(RootStreamError):
+        maintenance.run(store, keep_usage_months=1)
+    assert [name for name in months(connection) if name.startswith("y2001")] == ["y2001m02"]
+    connection.execute("DROP VIEW in_the_way")
+    assert maintenance.run(store, keep_usage_months=1).usage_partitions_dropped == 1
+    assert connection.execute("SELECT count(*) FROM usage_logs").fetchone() == (0,)
+
+
 def test_writers_of_today_go_on_while_months_are_made(store: Store) -> None:
     user = make_user(store)
     stop = threading.Event()
@@ -217,17 +272,17 @@ def test_command_in_words_with_the_url_from_the_environment(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "code", "told"),
     [
-        (["--months-ahead", "0"], "months_ahead: must be an integer from 1 to 1200"),
-        (["--keep-usage-months", "-1"], "keep_usage_months: must be an integer from 1 to 1200"),
-        (["--lock-timeout", "-1"], "lock_timeout"),
+        (["--months-ahead", "0"], 1, "months_ahead: must be an integer from 1 to 1200"),
+        (["--keep-usage-months", "-1"], 1, "keep_usage_months: must be an integer from 1 to 1200"),
+        (["--lock-timeout", "-1"], 2, "lock_timeout"),
     ],
 )
 def test_command_refuses_bad_numbers(
-    database_url: str, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+    database_url: str, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, told: str
 ) -> None:
-    assert main(["maintain", "--database-url", database_url, *arguments]) == 1
+    assert main(["maintain", "--database-url", database_url, *arguments]) == code
     assert told in capsys.readouterr().err
 
 

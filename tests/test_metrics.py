@@ -355,6 +355,18 @@ def test_closing_the_store_leaves_the_registry(database_url: str) -> None:
     assert list(registry.collect()) == []
 
 
+@pytest.mark.parametrize(
+    ("port", "addr"),
+    [
+        *((port, "127.0.0.1") for port in (None, "9187", True, 1.0, -1, 2**16, 10**30)),
+        *((0, addr) for addr in (None, 5, "", "\0", "\ud800", "x" * 300, "no such host")),
+    ],
+)
+def test_where_nothing_can_be_served_is_told(store: Store, port: Any, addr: Any) -> None:
+    with pytest.raises(SettingsError, match="metrics"):
+        metrics.serve(store, port, addr)
+
+
 def test_served_over_http(store: Store) -> None:
     with metrics.serve(store, 0) as server:
         store.one(_DIVIDE, n=1)

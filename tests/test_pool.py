@@ -90,6 +90,53 @@ def test_who_waits_gets_the_connection_that_comes_back(pool: Pool) -> None:
     everything_is_there(pool)
 
 
+def test_who_waits_longest_is_served_first(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = [pool.acquire() for _ in range(3)]
+    served: list[str] = []
+
+    def wait(name: str) -> None:
+        connection = pool.acquire(timeout=20)
+        served.append(name)
+        pool.release(connection)
+
+    def waits() -> int:
+        return pool.stats().get("requests_queued", 0)
+
+    before = waits()
+    monkeypatch.setattr("rootstream_store.database._pool._WAIT_SLICE", 0.3)
+    first = in_thread(lambda: wait("first"))
+    until(lambda: waits() == before + 1, "the first waits")
+    monkeypatch.setattr("rootstream_store.database._pool._WAIT_SLICE", 30)
+    second = in_thread(lambda: wait("second"))
+    until(lambda: waits() == before + 3, "both wait, and the first has asked again")
+    pool.release(taken.pop())
+    first.join(5)
+    second.join(5)
+    assert served == ["first", "second"]
+    for connection in taken:
+        pool.release(connection)
+    everything_is_there(pool)
+
+
+def test_no_caller_starves_while_others_are_served(database_url: str) -> None:
+    # Each wait is longer than one slice, and far shorter than the limit.
+    with Store.open(database_url, pool_size=1, pool_timeout=3) as store:
+        errors: list[RootStreamError] = []
+
+        def work() -> None:
+            for _ in range(3):
+                try:
+                    store.run(SLEEP, seconds=0.12)
+                except RootStreamError as error:
+                    errors.append(error)
+
+        threads = [in_thread(work) for _ in range(12)]
+        for thread in threads:
+            thread.join(30)
+        assert errors == []
+        everything_is_there(store._pool)
+
+
 def test_the_most_recently_used_connection_comes_first(database_url: str) -> None:
     with Store.open(database_url, pool_size=4, pool_min_size=4) as store:
         first = store.one(BACKEND)

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootstream_store import queries
+from rootstream_store import events, queries
 from rootstream_store.errors import InvalidInput, QueryError
 from rootstream_store.queries import Query, catalogue, query, row_checker, sql_root
+from rootstream_store.repositories import billing, sessions, usage, users
 from rootstream_store.store import Store
 
 from .statements import COPY, statement
@@ -55,6 +57,39 @@ def test_a_missing_file() -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["", "\0", "\ud800", "users/\ud800", "../users/get", "/users/get", "users/", "users//get", "a b", None],
+)
+def test_a_name_that_no_query_can_have(name: Any) -> None:
+    with pytest.raises(QueryError, match=r"^no query can be called ") as caught:
+        query(name)
+    assert str(caught.value).encode()
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "folder.sql").mkdir()
+    for name in ("folder", "x" * 5000):
+        with pytest.raises(QueryError, match=r"^cannot be read: .* \(in \w+\.sql\)$"):
+            query(name, root=tmp_path)
+
+
+def test_a_folder_of_ones_own(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "add.sql").write_text("-- The sum.\nSELECT %(a)s::bigint + 1")
+    own = query("reports/add", int, root=tmp_path)
+    assert store.one(own, a=1) == 2
+    assert (own.name, own.file) == ("reports/add", "reports/add.sql")
+    assert own not in queries.in_use
+    with pytest.raises(InvalidInput, match=r"^a: must be an integer .* \(in reports/add.sql\)$"):
+        store.one(own, a="1")
+    with pytest.raises(QueryError, match=r"^no such query file \(in users/get.sql\)$"):
+        query("users/get", root=tmp_path)  # the library's own are elsewhere
+    (tmp_path / "bad.sql").write_text("-- Two.\nSELECT 1; SELECT 2")
+    with pytest.raises(QueryError, match=r"^must be exactly one statement, not 2 \(in bad.sql\)$"):
+        query("bad", root=tmp_path)
+
+
+@pytest.mark.parametrize(
     ("text", "wrong"),
     [
         ("SELECT 1", "the first line must be a comment"),
@@ -70,6 +105,16 @@ def test_a_missing_file() -> None:
         ("-- 100 % of %(a)s\nSELECT 1", "line 1"),
         ("-- a\nSELECT '%(a)s'", "inside a string"),
         ("-- a\nSELECT 'never closed", "never closed"),
+        ("-- rootstream: writes\nSELECT 1", "the first line must be a comment"),
+        ("-- a\n-- rootstream: reads\nSELECT 1", "unknown directive 'reads'"),
+        ("-- a\n-- rootstream: \nSELECT 1", "unknown directive ''"),
+        ("-- a\nSELECT 1\n-- rootstream: writes", "'writes' must stand before the statement"),
+        ("-- a\n-- rootstream: writes\n-- rootstream: writes\nSELECT 1", "'writes' is there twice"),
+        ("-- a\n-- rootstream: writes a\nSELECT %(a)s::text", "write -- rootstream: null NAME"),
+        ("-- a\n-- rootstream: null\nSELECT %(a)s::text", "write -- rootstream: null NAME"),
+        ("-- a\n-- rootstream: null a, c, b\nSELECT %(a)s::text", "null names what is no parameter: b, c"),
+        ("-- a\n-- rootstream: null a b\nSELECT %(a)s::text", "null names what is no parameter: a b"),
+        ("-- a\n-- rootstream: null a,\nSELECT %(a)s::text", "null names what is no parameter"),
         ("-- a\n\\i other.sql", "psql command"),
         (b"-- \xff\nSELECT 1", "not UTF-8"),
     ],
@@ -100,6 +145,10 @@ def test_a_bad_file_is_refused_when_loaded_and_named(write: Any, text: str | byt
         ("CALL a()", False),
         ("DO $$ $$", False),
         ("CREATE TABLE a ()", False),
+        ("SELECT 1 INTO a", False),
+        ("-- rootstream: writes\nSELECT a()", False),
+        ("-- why\n--rootstream:writes \n-- more\nSELECT a()", False),
+        ("-- of rootstream: writes\nSELECT 1", True),
     ],
 )
 def test_what_may_be_repeated(text: str, is_read: bool) -> None:
@@ -154,6 +203,10 @@ class Name(StrEnum):
 
 
 NOW = dt.datetime(2024, 2, 29, 12, 30, 15, 123456, tzinfo=dt.UTC)
+NOTHING: Any = None  # what no caller may pass by its type
+LATER = NOW + dt.timedelta(days=1)
+EAST, WEST = (dt.timezone(dt.timedelta(hours=hours)) for hours in (1, -1))
+FIRST, LAST = dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31, 23, 59, 59, 999999)
 GOOD: dict[str, list[Any]] = {
     "bigint": [0, -(2**63), 2**63 - 1, 2**31],
     "integer": [0, -(2**31), 2**31 - 1],
@@ -163,7 +216,13 @@ GOOD: dict[str, list[Any]] = {
     "bytea": [b"", b"\0\xff"],
     "uuid": [uuid.UUID(int=0), uuid.UUID("12345678-1234-5678-1234-567812345678")],
     "date": [dt.date(1, 1, 1), dt.date(9999, 12, 31)],
-    "timestamptz": [NOW, NOW.astimezone(dt.timezone(dt.timedelta(hours=9)))],
+    "timestamptz": [
+        NOW,
+        NOW.astimezone(dt.timezone(dt.timedelta(hours=9))),
+        *(moment.replace(tzinfo=dt.UTC) for moment in (FIRST, LAST)),
+        FIRST.replace(tzinfo=WEST),
+        LAST.replace(tzinfo=EAST),
+    ],
     "interval": [dt.timedelta(0), dt.timedelta(days=-1), dt.timedelta(days=400, microseconds=1)],
     "inet": [
         ipaddress.ip_address("127.0.0.1"),
@@ -181,7 +240,14 @@ BAD: dict[str, list[Any]] = {
     "bytea": ["a", bytearray(b"a"), 1, memoryview(b"a")],
     "uuid": ["12345678-1234-5678-1234-567812345678", 1],
     "date": [NOW, "2024-01-01", 1],
-    "timestamptz": [NOW.replace(tzinfo=None), dt.date(2024, 1, 1), "2024-01-01T00:00Z", 1.5],
+    "timestamptz": [
+        NOW.replace(tzinfo=None),
+        dt.date(2024, 1, 1),
+        "2024-01-01T00:00Z",
+        1.5,
+        FIRST.replace(tzinfo=EAST),  # in UTC before the first year that Python has
+        LAST.replace(tzinfo=WEST),  # in UTC after the last
+    ],
     "interval": [1, 1.5, "1 day"],
     "inet": ["127.0.0.1", 1, ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_address("fe80::1%eth0")],
     "jsonb": [{}, [], 1, b"{}", "\0"],
@@ -218,8 +284,39 @@ def test_a_bad_value_is_refused_with_its_name_before_the_server_is_asked(cast: s
 
 
 @pytest.mark.parametrize("cast", [*GOOD, "text[]"])
-def test_null_is_of_every_type(store: Store, cast: str) -> None:
-    assert store.one(statement(f"SELECT %(value)s::{cast}", object), value=None) is None
+def test_null_is_of_every_type_where_it_is_declared(store: Store, cast: str) -> None:
+    text = f"SELECT %(value)s::{cast}"
+    assert store.one(statement(f"-- rootstream: null value\n{text}", object), value=None) is None
+    with pytest.raises(InvalidInput, match=r"^value: must not be null \(in sql/items/test.sql\)$") as caught:
+        statement(text).check({"value": None})
+    assert caught.value.field == "value"
+    assert not caught.value.retryable
+
+
+def test_null_is_declared_for_each_parameter_by_itself() -> None:
+    made = statement("-- rootstream: null a , c\nSELECT %(a)s::text, %(b)s::text, %(c)s::text")
+    assert made.nullable == {"a", "c"}
+    made.check({"a": None, "b": "", "c": None})
+    with pytest.raises(InvalidInput, match=r"^b: must not be null"):
+        made.check({"a": "", "b": None, "c": ""})
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda store: users.get(store, NOTHING), "user_id"),
+        (lambda store: users.list_(store, after_id=NOTHING), "after_id"),
+        (lambda store: events.get_version(store, NOTHING, "1"), "aggregate_type"),
+        (lambda store: usage.total_by_user(store, NOTHING, since=NOW, until=LATER), "user_id"),
+        (lambda store: sessions.revoke_all(store, NOTHING), "user_id"),
+        (lambda store: billing.get_quota(store, NOTHING), "user_id"),
+    ],
+)
+def test_an_id_that_is_none_is_refused_and_answers_nothing(
+    store: Store, call: Callable[[Store], object], field: str
+) -> None:
+    with pytest.raises(InvalidInput, match=rf"^{field}: must not be null"):
+        call(store)
 
 
 def test_a_string_that_is_an_enum_is_text(store: Store) -> None:
@@ -279,7 +376,7 @@ def test_where_the_files_are_looked_for(tmp_path: Path, layout: str) -> None:
     # Without it an installed package of the name would be found before this one.
     (package / "__init__.py").touch()
     for path in Path(queries.__file__).parent.glob("*.py"):
-        if path.name in ("queries.py", "errors.py", "secret.py", "_sql_text.py"):
+        if path.name in ("queries.py", "errors.py", "secret.py", "_sql_text.py", "_sql_types.py"):
             (package / path.name).write_bytes(path.read_bytes())
     if layout != "none":
         root = (package if layout == "wheel" else tmp_path) / "sql"

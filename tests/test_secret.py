@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rootstream_store.errors import InvalidInput
 from rootstream_store.secret import SECRET_NAMES, Secret
 
 
@@ -27,6 +28,14 @@ def test_equality_and_hash() -> None:
     assert Secret("a") != "a"
     assert hash(Secret("a")) == hash(Secret("a"))
     assert Secret("\ud800") != Secret("a"), "also of text that has no UTF-8"
+
+
+@pytest.mark.parametrize("text", [None, b"hunter2", 7, ["hunter2"]])
+def test_a_secret_is_text(text: object) -> None:
+    with pytest.raises(InvalidInput, match="must be a string") as caught:
+        Secret(text)  # type: ignore[arg-type]  # what is tested
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.value is None
 
 
 def test_generate() -> None:

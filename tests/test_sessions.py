@@ -639,3 +639,12 @@ class TestPlans:
             plan = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {query.text}", params))
         assert "Seq Scan on sessions" not in plan
         assert index in plan, plan
+
+
+@pytest.mark.parametrize("before", [0, "", False, (), "token-of-somebody", b"x", 5])
+def test_a_page_after_what_is_no_session_is_refused(store: Store, before: Any) -> None:
+    # What is false was once taken for none: the first page again, for ever.
+    with pytest.raises(InvalidInput) as caught:
+        sessions.list_active(store, make_user(store).id, before=before)
+    assert caught.value.field == "before"
+    assert "somebody" not in str(caught.value)

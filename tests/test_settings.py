@@ -4,9 +4,13 @@ server."""
 from __future__ import annotations
 
 import io
+import os
 import pickle
+import traceback
+from collections.abc import Callable
 from urllib.parse import quote
 
+import msgspec
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -15,6 +19,7 @@ from rich.console import Console
 from rich.pretty import Pretty
 
 from rootstream_store.database import conninfo
+from rootstream_store.database._connection import names_several_hosts
 from rootstream_store.errors import SettingsError, Timeout, Unavailable
 from rootstream_store.settings import Settings, redact
 from rootstream_store.store import Store
@@ -78,13 +83,39 @@ def test_urls_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("application_name", "a\0b"),
         ("database_url", 7),
         ("database_url", "postgresql://a\0b"),
+        ("redis_url", 7),
+        ("pool_size", True),
     ],
 )
-def test_a_value_that_cannot_work_names_its_setting(name: str, value: object) -> None:
+@pytest.mark.parametrize("make", [Settings.create, Settings], ids=["create", "direct"])
+def test_a_value_that_cannot_work_names_its_setting(
+    make: Callable[..., Settings], name: str, value: object
+) -> None:
     with pytest.raises(SettingsError) as caught:
-        Settings.create(**{"database_url": URL, name: value})
+        make(**{"database_url": URL, name: value})
     assert str(caught.value).startswith(name)
     assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("name", ["database_url", "redis_url"])
+def test_a_url_that_is_no_utf8(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Bytes that are no UTF-8 come out of the environment so.
+    url = os.fsdecode(b"postgresql://ann:hunter2\xff@h/app")
+    monkeypatch.setenv("DATABASE_URL", URL)
+    monkeypatch.setenv(name.upper(), url)
+    urls = {"database_url": URL, name: url}
+    direct: Callable[..., Settings] = Settings
+    for make, values in ((Settings.create, {}), (direct, urls)):
+        with pytest.raises(SettingsError, match=f"^{name} has a character") as caught:
+            make(**values)
+        assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+        assert caught.value.__suppress_context__
+
+
+def test_replaced_settings_are_checked_too() -> None:
+    settings = Settings.create(database_url=URL)
+    with pytest.raises(SettingsError, match="pool_size must be at least 1"):
+        msgspec.structs.replace(settings, pool_size=0)
 
 
 def test_an_unknown_setting_is_named_with_those_there_are() -> None:
@@ -209,6 +240,25 @@ def test_what_the_users_own_string_says_wins() -> None:
     assert given["connect_timeout"] == "9"
     assert str(given["options"]).endswith("-c statement_timeout=7"), "the server takes the last one"
     assert "-c TimeZone=UTC" in str(given["options"])
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "several"),
+    [
+        ("postgresql://a/app", "", False),
+        ("postgresql://a,b/app", "", True),
+        ("host=a,b port=1,2", "", True),
+        ("hostaddr=10.0.0.1,10.0.0.2", "", True),
+        ("dbname=app", "a,b", True),
+        ("host=a", "a,b", False),
+    ],
+)
+def test_whether_a_string_names_several_hosts(
+    monkeypatch: pytest.MonkeyPatch, url: str, environment: str, several: bool
+) -> None:
+    monkeypatch.setenv("PGHOST", environment)
+    monkeypatch.delenv("PGHOSTADDR", raising=False)
+    assert names_several_hosts(url) is several
 
 
 def test_pgbouncer_gets_no_options() -> None:

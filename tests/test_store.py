@@ -18,6 +18,7 @@ from rootstream_store.cache import Invalidate, Publish, SetValue
 from rootstream_store.db import CachedQuery, Db
 from rootstream_store.errors import (
     AlreadyExists,
+    DatabaseError,
     InvalidInput,
     NotFound,
     PermissionDenied,
@@ -31,8 +32,10 @@ from rootstream_store.errors import (
 )
 from rootstream_store.flow import Flow, after_commit, atomically, cached, compute, maybe, one, rows, run
 from rootstream_store.queries import Query
+from rootstream_store.repositories import users
 from rootstream_store.store import Store
 
+from .factories import make_user
 from .statements import ADD, ADD_MANY, ALL, COPY, COUNT, GET, NUMBERS, SET, SLEEP, Item, make_items, statement
 
 
@@ -144,8 +147,8 @@ def test_a_stream_that_fails_half_way_says_so_inside_the_block(items: Store) -> 
     assert inside == [caught.value]
 
 
-@pytest.mark.parametrize("size", [0, -1])
-def test_stream_of_no_size(db: Db, size: int) -> None:
+@pytest.mark.parametrize("size", [0, -1, "x", float("nan"), 1.5, None, True, 2**31])
+def test_stream_of_no_size(db: Db, size: Any) -> None:
     with pytest.raises(InvalidInput) as caught, db.stream(NUMBERS, size=size, count=1):
         raise AssertionError("never entered")
     assert caught.value.field == "size"
@@ -544,6 +547,17 @@ def test_closed_store(database_url: str, redis_url: str) -> None:
         _ = store.redis
 
 
+def test_a_closed_store_answers_nothing_from_redis(database_url: str, redis_url: str) -> None:
+    make_items(database_url)
+    cached_item = CachedQuery(GET, key="item:{id}".format, ttl=60)
+    with Store.open(database_url, redis_url) as store:
+        store.one(ADD, id=1, name="a")
+        for _ in range(2):
+            assert store.cached(cached_item, id=1) == Item(id=1, name="a")
+    with pytest.raises(StoreClosed):
+        store.cached(cached_item, id=1)
+
+
 def test_closing_ends_the_server_sessions(database_url: str, redis_url: str, servers: Any) -> None:
     with Store.open(database_url, redis_url, application_name="to be closed", pool_min_size=3) as store:
         store.one(COUNT_SESSIONS, name="to be closed")
@@ -625,11 +639,17 @@ def test_nothing_secret_is_logged(
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
-def test_a_forked_child_may_not_use_its_parents_store(items: Store) -> None:
+@pytest.mark.parametrize("verb", ["one", "cached"])
+def test_a_forked_child_may_not_use_its_parents_store(items: Store, verb: str) -> None:
+    cached_item = CachedQuery(GET, key="item:{id}".format, ttl=60)
+    assert items.cached(cached_item, id=1) is None
     child = os.fork()
     if child == 0:
         try:
-            items.one(COUNT)
+            if verb == "one":
+                items.one(COUNT)
+            else:
+                items.cached(cached_item, id=1)
         except StoreClosed:
             os._exit(17)
         finally:
@@ -657,8 +677,86 @@ def test_a_record_of_other_fields_than_the_columns(items: Store) -> None:
 
 def test_a_time_that_python_cannot_hold(items: Store) -> None:
     far = statement("SELECT timestamptz '20000-01-01'", str)
-    with pytest.raises(InvalidInput, match="10K"):
+    with pytest.raises(DatabaseError, match="10K") as caught:
         items.one(far)
+    assert caught.value.query == "sql/items/test.sql"
+
+
+UNREADABLE = {
+    "infinity": "timestamptz 'infinity'",
+    "deep": "(repeat('[', 5000) || repeat(']', 5000))::jsonb",
+}
+
+
+@pytest.mark.parametrize("value", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_row_that_python_cannot_hold_is_no_fault_of_the_caller(db: Db, value: str) -> None:
+    query = statement(f"SELECT {value}", str, "items/unreadable")
+
+    def stream() -> None:
+        with db.stream(query) as found:
+            list(found)
+
+    for call in (lambda: db.one(query), lambda: db.all(query), stream):
+        with pytest.raises(DatabaseError, match="cannot be read") as caught:
+            call()
+        assert caught.value.query == "sql/items/unreadable.sql"
+        assert not caught.value.retryable
+
+
+def test_a_row_of_a_batch_that_python_cannot_hold(db: Db) -> None:
+    with db.batch() as batch:
+        added = batch.one(ADD, id=1, name="a")
+        wrong = batch.one(statement("SELECT timestamptz 'infinity'", str, "items/unreadable"))
+    assert added.value == Item(id=1, name="a"), "it is applied, and what can be read is"
+    for _ in range(2):
+        with pytest.raises(DatabaseError) as caught:
+            _ = wrong.value
+        assert caught.value.query == "sql/items/unreadable.sql"
+    assert db.one(COUNT) == 1
+
+
+def test_a_column_whose_type_was_changed(store: Store, database_url: str) -> None:
+    user = make_user(store, username="ann", display_name="Ann")
+
+    def alter(length: int) -> None:
+        with psycopg.connect(database_url, autocommit=True) as admin:
+            admin.execute(f"ALTER TABLE users ALTER display_name TYPE varchar({length})")
+
+    def get(db: Db) -> Any:
+        return users.get(db, user.id)
+
+    def get_in_a_batch(db: Db) -> Any:
+        with db.batch() as batch:
+            answer = batch.one(users._GET, user_id=user.id)
+        return answer.value
+
+    for length, read in ((200, get), (199, get_in_a_batch), (198, lambda db: store.transact(get))):
+        # Several connections, each with the statement prepared.
+        with store.transaction() as one, store.transaction() as two:
+            for db in (one, two):
+                read_first = get_in_a_batch if read is get_in_a_batch else get
+                assert read_first(db).display_name == "Ann"
+        alter(length)
+        for _ in range(3):
+            assert read(store).display_name == "Ann"
+    with store.transaction() as tx:
+        get(tx)
+    alter(197)
+    with pytest.raises(Unavailable, match="altered") as caught, store.transaction() as tx:
+        get(tx)
+    assert caught.value.retryable
+    assert caught.value.sqlstate == "0A000"
+    assert get(store).display_name == "Ann"
+
+
+@pytest.mark.parametrize("invalidates", [[1], "key", None, 7, ["\ud800"]])
+def test_keys_that_are_no_keys(db: Db, invalidates: Any) -> None:
+    def steps() -> Flow[None]:
+        yield from run(ADD, id=1, name="a")
+
+    with pytest.raises(InvalidInput):
+        db.flow(steps(), invalidates=invalidates)
+    assert db.one(COUNT) == 0
 
 
 def test_the_rows_of_a_large_answer_are_not_kept(items: Store) -> None:

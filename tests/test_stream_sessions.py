@@ -80,7 +80,6 @@ def test_joins_and_leaves_add_up(store: Store) -> None:
     session = stream_sessions.get_current(store, stream_id)
     assert (session.total_viewers, session.peak_viewers) == (170, 150)
     assert streams.get_viewer_count(store, stream_id) == streams.get(store, stream_id).viewer_count == 90
-    assert store.redis.get(keys.viewers(stream_id)) == b"90"
 
 
 def test_the_peak_is_never_above_the_total(store: Store) -> None:
@@ -256,8 +255,17 @@ def test_a_join_that_waits_for_the_stop(store: Store, sql: psycopg.Connection) -
         with pytest.raises(Conflict):
             waiting.result(10)
     assert stream_sessions.get(store, stream_id, ended.id) == ended
-    assert streams.get_viewer_count(store, stream_id) == 0
     assert store.redis.exists(keys.viewers(stream_id)) == 0
+    assert streams.get_viewer_count(store, stream_id) == 0
+
+
+@pytest.mark.parametrize("session_id", [None, True, 1.0, "1"])
+def test_end_of_no_session_leaves_the_one_on_air(store: Store, session_id: Any) -> None:
+    # None once ended whichever was on air.
+    session = make_stream_session(store)
+    with pytest.raises(InvalidInput, match="session_id: must be an integer"):
+        stream_sessions.end(store, session.stream_id, session_id)
+    assert stream_sessions.get_current(store, session.stream_id) == session
 
 
 def test_counts_of_a_rolled_back_transaction_do_not_stay(store: Store) -> None:

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from rootstream_store.cache import keys
+from rootstream_store.cache.effects import Effect
 from rootstream_store.errors import Conflict, InvalidInput, NotFound, RootStreamError
 from rootstream_store.records import StreamSession
 from rootstream_store.repositories import stream_sessions, streams
@@ -222,19 +223,74 @@ def test_stats_are_stored_and_raise_the_peak(store: Store) -> None:
     assert streams.update_stats(store, stream.id) == now
 
 
-def test_viewers_in_redis_for_five_minutes_and_gone_at_the_stop(store: Store) -> None:
+def test_viewers_come_from_redis_for_five_minutes_and_every_report_renews_them(
+    store: Store, sql: psycopg.Connection
+) -> None:
+    stream = make_stream(store)
+    key = keys.viewers(stream.id)
+    assert streams.get_viewer_count(store, stream.id) == 0
+    streams.start(store, stream.id)
+    assert store.redis.exists(key) == 0
+    streams.update_stats(store, stream.id, viewer_count=150)
+    assert streams.get_viewer_count(store, stream.id) == 150
+    assert 265 < store.redis.ttl(key) <= 330
+    # Changed behind the library's back: the cached answer stands.
+    sql.execute("UPDATE streams SET viewer_count = 7")
+    assert streams.get_viewer_count(store, stream.id) == 150
+    sql.execute("UPDATE streams SET viewer_count = 150")
+    streams.update_stats(store, stream.id, bytes_sent=1)
+    assert store.redis.exists(key) == 1
+    assert stream_sessions.add_viewers(store, stream.id, joined=2, left=1) == 151
+    assert streams.get_viewer_count(store, stream.id) == 151
+    streams.stop(store, stream.id)
+    assert store.redis.exists(key) == 0
+    assert streams.get_viewer_count(store, stream.id) == 0
+
+
+@pytest.mark.parametrize("report", ["add_viewers", "update_stats"])
+def test_what_a_report_does_in_redis_after_the_stop_brings_no_viewers_back(store: Store, report: str) -> None:
+    # Effects run after the commit, in no order: the last report's may come after the whole of the stop.
     stream = make_stream(store)
     streams.start(store, stream.id)
-    streams.update_stats(store, stream.id, viewer_count=150)
-    key = keys.viewers(stream.id)
-    assert store.redis.get(key) == b"150"
-    assert 290 < store.redis.ttl(key) <= 300
-    streams.update_stats(store, stream.id, bytes_sent=1)
-    assert stream_sessions.add_viewers(store, stream.id, joined=2, left=1) == 151
-    assert store.redis.get(key) == b"151"
+    late: list[Effect] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "after_commit", lambda *effects: late.extend(effects))
+        if report == "add_viewers":
+            stream_sessions.add_viewers(store, stream.id, joined=5)
+        else:
+            streams.update_stats(store, stream.id, viewer_count=5)
     streams.stop(store, stream.id)
-    assert store.redis.get(key) is None
+    assert len(late) == 1
+    store.after_commit(*late)
+    assert store.redis.exists(keys.viewers(stream.id)) == 0
     assert streams.get_viewer_count(store, stream.id) == 0
+
+
+@pytest.mark.parametrize("stream_id", [0, -1, 2**62, -(2**63)])
+def test_a_number_of_no_stream_is_not_found_by_any_function(store: Store, stream_id: int) -> None:
+    for call in (
+        streams.get,
+        streams.start,
+        streams.stop,
+        streams.is_live,
+        streams.get_viewer_count,
+        streams.update_stats,
+        streams.delete,
+        stream_sessions.add_viewers,
+    ):
+        with pytest.raises(NotFound):
+            call(store, stream_id)
+    with pytest.raises(NotFound):
+        stream_sessions.end(store, stream_id, 1)
+
+
+@pytest.mark.parametrize(
+    "stream_id", [2**63, -(2**63) - 1, pytest.param(10**5000, id="huge"), True, "1", None]
+)
+def test_what_cannot_be_an_id_is_refused_by_every_function(store: Store, stream_id: Any) -> None:
+    for call in (streams.get, streams.start, streams.stop, streams.is_live, streams.get_viewer_count):
+        with pytest.raises(InvalidInput, match="stream_id"):
+            call(store, stream_id)
 
 
 def test_stats_off_air_are_a_conflict(store: Store) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from rootstream_store.cache import Invalidate, Publish, SetValue
 from rootstream_store.db import CachedQuery
@@ -369,8 +370,8 @@ def test_isolation_levels_hold_for_one_transaction_only(database_url: str) -> No
         assert inside.value == "read committed"
 
 
-@pytest.mark.parametrize("isolation", ["dirty", "", "SERIALIZABLE"])
-def test_unknown_isolation(items: Store, isolation: str) -> None:
+@pytest.mark.parametrize("isolation", ["dirty", "", "SERIALIZABLE", [], 7])
+def test_unknown_isolation(items: Store, isolation: Any) -> None:
     with pytest.raises(InvalidInput) as caught, items.transaction(isolation=isolation):
         raise AssertionError("never entered")
     assert caught.value.field == "isolation"
@@ -431,6 +432,44 @@ def test_transact_gives_up_at_its_deadline(items: Store) -> None:
     with pytest.raises(Conflict):
         items.transact(work, deadline=0.2)
     assert len(attempts) > 2
+
+
+@pytest.mark.parametrize("deadline", ["x", float("nan"), [], True])
+def test_a_deadline_that_is_no_time(items: Store, deadline: Any) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        items.transact(lambda tx: None, deadline=deadline)
+    assert caught.value.field == "deadline"
+
+
+def test_a_statement_by_itself_is_repeated_after_a_serialization_failure(database_url: str) -> None:
+    make_items(database_url)
+    with Store.open(database_url, pool_size=4, retry_deadline=30) as items:
+        items.one(ADD, id=1, name="0")
+        # What makes autocommit statements fail so.
+        url = make_conninfo(database_url, options="-c default_transaction_isolation=repeatable\\ read")
+        with Store.open(url, pool_size=4, retry_deadline=30) as strict:
+            count_up = statement("UPDATE items SET name = (name::bigint + 1)::text WHERE id = 1")
+            seen: list[str] = []
+
+            def observer(name: str, action: Any) -> Any:
+                seen.append(name)
+                return action()
+
+            strict.observe(observer)
+
+            def many() -> None:
+                for number in range(30):
+                    if number % 2:
+                        strict.run(count_up)
+                    else:
+                        with strict.batch() as batch:
+                            batch.run(count_up)
+
+            threads = [in_thread(many) for _ in range(4)]
+            for thread in threads:
+                thread.join()
+            assert names(items) == ["120"]
+            assert len(seen) > 120, "there was something to repeat"
 
 
 def test_transact_repeats_deadlocks(items: Store) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import redis
@@ -18,13 +18,12 @@ from rootstream_store.cache import keys
 from rootstream_store.cache.breaker import Breaker, BreakerCounters, State
 from rootstream_store.cache.client import connect, describe_error, pool_of, safe_url
 from rootstream_store.cache.effects import Delete, Effect, Invalidate, Publish, SetValue, run_effects
-from rootstream_store.cache.lease import MISS, LeaseCache, LeaseCounters, Load, Miss
+from rootstream_store.cache.lease import LeaseCache, LeaseCounters, Load
 from rootstream_store.cache.pubsub import Gap, Message, Subscription, subscribe
 from rootstream_store.errors import SettingsError, StoreClosed
 from rootstream_store.settings import Settings
 
 __all__ = [
-    "MISS",
     "Cache",
     "CacheCounters",
     "CacheHealth",
@@ -34,7 +33,6 @@ __all__ = [
     "Invalidate",
     "Load",
     "Message",
-    "Miss",
     "Publish",
     "SetValue",
     "Subscription",
@@ -96,17 +94,17 @@ class CacheHealth(msgspec.Struct, frozen=True, kw_only=True):
 class Cache:
     """Everything the store does on Redis. Thread-safe.
 
-    None as settings, or settings without `redis_url`: the same calls, answered without Redis. Connects on
-    first use. Raises SettingsError for a `redis_url` that cannot work.
+    Without `redis_url` in the settings: the same calls, answered without Redis. Connects on first use. Raises
+    SettingsError for a `redis_url` that cannot work.
     """
 
-    def __init__(self, settings: Settings | None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._closed = False
         self._lost_effects = 0
         self._count_lock = threading.Lock()
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._client: redis.Redis | None = None
-        if settings is None or settings.redis_url is None:
+        if settings.redis_url is None:
             return
         self._url = settings.redis_url
         self._retry_after = settings.redis_retry_after
@@ -118,11 +116,6 @@ class Cache:
             timeout=settings.redis_timeout,
             retry_after=settings.redis_retry_after,
         )
-
-    @classmethod
-    def disabled(cls) -> Cache:
-        """A cache without Redis: every answer comes from the load function, effects do nothing."""
-        return cls(None)
 
     @property
     def enabled(self) -> bool:
@@ -140,15 +133,6 @@ class Cache:
         if self._closed:
             raise StoreClosed("the store is closed")
         return self._client
-
-    def get(self, key: str) -> bytes | Literal[Miss.MISS] | None:
-        """The cached value, None where it is known that there is none, or MISS. Never loads."""
-        if self._client is None:
-            return MISS
-        try:
-            return self._lease.get(key)
-        finally:
-            self._after_call()
 
     def get_or_load(self, key: str, load: Load) -> bytes | None:
         """The cached value, else what `load` gives. See LeaseCache.get_or_load.

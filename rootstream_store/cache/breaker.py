@@ -1,7 +1,8 @@
 """A circuit breaker around what the store itself does on Redis.
 
 After a failed connection or a timeout nobody waits for Redis until `retry_after` has passed; then one caller
-alone tries it for all. While it is open a call costs a microsecond. Deciding is kept apart from doing I/O:
+alone tries it for all, or sooner one whose attempt is worth a wait. While it is open any other call costs a
+microsecond. Deciding is kept apart from doing I/O:
 `enter` gives a permit or None, so that blocking and asynchronous callers share it.
 """
 
@@ -112,17 +113,23 @@ class Breaker:
                 failures=self._failures, refusals=self._refusals, skipped=self._skipped, opened=self._opened
             )
 
-    def enter(self) -> Permit | None:
-        """A permit for one attempt, or None when Redis is not to be tried now."""
+    def enter(self, *, insist: bool = False) -> Permit | None:
+        """A permit for one attempt, or None when Redis is not to be tried now.
+
+        `insist`: this attempt is worth a wait, so that it is the next probe even though the breaker has only
+        just opened. One probe is under way at a time; the others are not held up.
+        """
         if self._state == "closed":
             return Permit(self, False)
         with self._lock:
-            return self._enter_locked()
+            return self._enter_locked(insist)
 
-    def attempt(self, operation: Callable[[], _T]) -> _T | Literal[Unreached.UNREACHED]:
+    def attempt(
+        self, operation: Callable[[], _T], *, insist: bool = False
+    ) -> _T | Literal[Unreached.UNREACHED]:
         """What `operation` returns, or UNREACHED when Redis failed, refused or was not tried. Other errors
-        pass."""
-        permit = self.enter()
+        pass. `insist`: as in `enter`."""
+        permit = self.enter(insist=insist)
         if permit is None:
             return UNREACHED
         try:
@@ -142,10 +149,10 @@ class Breaker:
             self._refusals += 1
         self._log_refusal(error)
 
-    def _enter_locked(self) -> Permit | None:
+    def _enter_locked(self, insist: bool) -> Permit | None:
         if self._state == "closed":
             return Permit(self, False)
-        if self._state == "open" and self._clock() >= self._retry_at:
+        if self._state == "open" and (insist or self._clock() >= self._retry_at):
             self._state = "half-open"
             return Permit(self, True)
         self._skipped += 1

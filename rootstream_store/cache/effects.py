@@ -1,12 +1,14 @@
 """What a committed write does on Redis, as data, so that it can be kept until the commit and dropped on
 rollback.
 
-Effects are best effort: PostgreSQL has the truth, so a failure is counted and logged, never raised.
+Effects are best effort: PostgreSQL has the truth, so a failure is counted and logged, never raised. What
+could never be sent is refused when the effect is made, before the commit: an error after it would make the
+caller apply the change twice.
 """
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,32 +21,55 @@ from rootstream_store.errors import InvalidInput
 __all__ = ["Delete", "Effect", "Invalidate", "Publish", "SetValue", "run_effects"]
 
 
+_log = logging.getLogger("rootstream_store.cache")
+_LONGEST_TTL = 1e12
+"""Seconds. Redis refuses what is beyond its 64-bit milliseconds."""
+
+
 class Publish(msgspec.Struct, frozen=True):
-    """Send `payload` to the subscribers of `channel`."""
+    """Send `payload` to the subscribers of `channel`. Raises InvalidInput."""
 
     channel: str
     payload: bytes | str
 
+    def __post_init__(self) -> None:
+        encode(self.channel, "channel")
+        if not isinstance(self.payload, bytes):
+            encode(self.payload, "payload")
+
 
 class Invalidate(msgspec.Struct, frozen=True):
     """Remove a key of the lease cache. One that could not be removed is remembered and removed before the
-    next hit."""
+    next hit. Raises InvalidInput."""
 
     key: str
 
+    def __post_init__(self) -> None:
+        encode(self.key, "key")
+
 
 class SetValue(msgspec.Struct, frozen=True):
-    """Set a plain key, not one of the lease cache. `ttl` in seconds; None: it does not expire."""
+    """Set a plain key, not one of the lease cache. An integer has 64 bits. `ttl` in seconds, above 0; None:
+    it does not expire. Raises InvalidInput."""
 
     key: str
     value: bytes | str | int
     ttl: float | None
 
+    def __post_init__(self) -> None:
+        encode(self.key, "key")
+        _value(self.value)
+        if self.ttl is not None:
+            milliseconds(self.ttl)
+
 
 class Delete(msgspec.Struct, frozen=True):
-    """Remove a plain key, if Redis can be reached."""
+    """Remove a plain key, if Redis can be reached. Raises InvalidInput."""
 
     key: str
+
+    def __post_init__(self) -> None:
+        encode(self.key, "key")
 
 
 Effect = Publish | Invalidate | SetValue | Delete
@@ -54,13 +79,16 @@ def run_effects(client: redis.Redis, breaker: Breaker, effects: Sequence[Effect]
     """Run the effects in one round trip and return those that are not known to have happened.
 
     Removals from the cache go first, so that whoever is woken by a message reads what is new; the rest keeps
-    its order. Raises InvalidInput for text that has no UTF-8 form or a TTL that is no time, before anything
-    is sent.
+    its order. Never raises: the changes before it are committed.
     """
-    ordered: list[Effect] = sorted(effects, key=lambda effect: not isinstance(effect, Invalidate))
+    failed = [effect for effect in effects if not isinstance(effect, Effect)]
+    for stranger in failed:
+        _log.error("not an effect, so nothing was sent for it: %s", type(stranger).__name__)
+    known = (effect for effect in effects if isinstance(effect, Effect))
+    ordered: list[Effect] = sorted(known, key=lambda effect: not isinstance(effect, Invalidate))
     commands = [_command(effect) for effect in ordered]
     if not commands:
-        return ()
+        return tuple(failed)
 
     def send() -> list[object]:
         with client.pipeline(transaction=False) as pipe:
@@ -71,8 +99,7 @@ def run_effects(client: redis.Redis, breaker: Breaker, effects: Sequence[Effect]
 
     replies = breaker.attempt(send)
     if replies is UNREACHED:
-        return tuple(ordered)
-    failed = []
+        return (*failed, *ordered)
     for effect, reply in zip(ordered, replies, strict=True):
         if isinstance(reply, redis.RedisError):
             breaker.note_refusal(reply)
@@ -82,6 +109,8 @@ def run_effects(client: redis.Redis, breaker: Breaker, effects: Sequence[Effect]
 
 def encode(text: str, field: str) -> bytes:
     """The bytes of a key or channel, whole: NUL, spaces and every character are kept. Raises InvalidInput."""
+    if not isinstance(text, str):
+        raise InvalidInput(field, f"must be text, not {type(text).__name__}")
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -92,25 +121,36 @@ def encode(text: str, field: str) -> bytes:
 
 def milliseconds(ttl: float, field: str = "ttl") -> int:
     """A TTL in seconds as whole milliseconds, at least 1. Raises InvalidInput."""
-    if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not math.isfinite(ttl) or ttl <= 0:
-        raise InvalidInput(field, "must be a number of seconds above 0", ttl)
+    if isinstance(ttl, bool) or not isinstance(ttl, int | float):
+        raise InvalidInput(field, f"must be a number of seconds, not {type(ttl).__name__}")
+    if not 0 < ttl <= _LONGEST_TTL:  # nan too
+        shown = ttl if isinstance(ttl, float) else None  # Python refuses to write an integer that is too long
+        raise InvalidInput(
+            field, f"must be a number of seconds above 0 and at most {_LONGEST_TTL:.0f}", shown
+        )
     return max(1, int(ttl * 1000))
 
 
 def _command(effect: Effect) -> tuple[bytes | str | int, ...]:
     match effect:
         case Publish(channel, payload):
-            return "PUBLISH", encode(channel, "channel"), _value(payload, "payload")
+            return (
+                "PUBLISH",
+                encode(channel, "channel"),
+                payload if isinstance(payload, bytes) else encode(payload, "payload"),
+            )
         case Invalidate(key) | Delete(key):
             return "UNLINK", encode(key, "key")
         case SetValue(key, value, ttl):
-            setting = "SET", encode(key, "key"), _value(value, "value")
+            setting = "SET", encode(key, "key"), _value(value)
             return setting if ttl is None else (*setting, "PX", milliseconds(ttl))
 
 
-def _value(value: bytes | str | int, field: str) -> bytes | int:
+def _value(value: bytes | str | int) -> bytes | int:
     if isinstance(value, str):
-        return encode(value, field)
+        return encode(value, "value")
     if isinstance(value, bool) or not isinstance(value, bytes | int):
-        raise InvalidInput(field, "must be bytes, text or an integer")
+        raise InvalidInput("value", f"must be bytes, text or an integer, not {type(value).__name__}")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise InvalidInput("value", "must be an integer of at most 64 bits")
     return value

@@ -44,7 +44,7 @@ def events(stream_id: int) -> str:
 
 
 def _stream(stream_id: int) -> int:
-    # A bool is an int to Python: live(True) would be stream 1.
-    if isinstance(stream_id, bool) or not isinstance(stream_id, int) or stream_id < 1:
-        raise InvalidInput("stream_id", "must be an integer of at least 1", stream_id)
+    # A bool is an int to Python: live(True) would be stream 1. Ids below 1 are merely those of no stream.
+    if type(stream_id) is not int or not -(2**63) <= stream_id < 2**63:
+        raise InvalidInput("stream_id", "must be an integer from -2^63 to 2^63-1", stream_id)
     return stream_id

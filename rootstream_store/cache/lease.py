@@ -7,6 +7,11 @@ before the commit finds its token gone. Plain cache-aside gave 3 % stale reads u
 The limits, all bounded by the TTL of the value: Redis loses its last writes in a failover or is restored from
 an older file; two writers are on one key and the second one dies between its commit and `end_write`; this
 process dies while it remembers removals that Redis did not take.
+
+One more ends within `retry_after` of when this process reaches Redis again: a write whose removal fails, or
+comes while another call finds out whether Redis is back, becomes known to other processes by a later attempt;
+until then they answer from what Redis has. `end_write` makes its own attempt although the breaker is open, so
+that an earlier timeout alone has no such effect.
 """
 
 from __future__ import annotations
@@ -14,12 +19,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from enum import Enum
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-import msgspec
 import redis
 
+from rootstream_store.cache._counts import Counts, LeaseCounters
 from rootstream_store.cache._entry import (
     FILL,
     LOOK,
@@ -38,7 +42,7 @@ from rootstream_store.cache.breaker import UNREACHED, Breaker, Unreached
 from rootstream_store.cache.effects import encode, milliseconds
 from rootstream_store.errors import InvalidInput
 
-__all__ = ["MISS", "LeaseCache", "LeaseCounters", "Load", "Miss"]
+__all__ = ["LeaseCache", "LeaseCounters", "Load"]
 
 _T = TypeVar("_T")
 
@@ -51,30 +55,6 @@ LEASE_TTL = 5.0
 _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.025
 _LOCAL_PATIENCE = LEASE_TTL
-
-
-class Miss(Enum):
-    """The type of MISS."""
-
-    MISS = "miss"
-
-
-MISS: Final = Miss.MISS
-"""Nothing usable is cached. A type of its own, since None says that there is no such thing."""
-
-
-class LeaseCounters(msgspec.Struct, frozen=True, kw_only=True):
-    """Counted since the cache was made."""
-
-    hits: int
-    """Answers from Redis."""
-    misses: int
-    """Answers from the load function."""
-    fills: int
-    """Loaded values that Redis took."""
-    refused_fills: int
-    """Loaded values that Redis did not take, since the key was written meanwhile: each would have been
-    stale."""
 
 
 class _Call:
@@ -102,6 +82,7 @@ class LeaseCache:
     """Thread-safe. `client` is shared with others. `timeout` is that of the client, in seconds.
 
     One call waits on Redis for at most 2.2 times `timeout`; with the breaker open it does not wait at all.
+    But `end_write` then waits one `timeout`, unless another attempt is under way.
     """
 
     def __init__(self, client: redis.Redis, breaker: Breaker, *, timeout: float, retry_after: float) -> None:
@@ -115,32 +96,17 @@ class LeaseCache:
         self._leading: dict[bytes, _Leading] = {}
         self._shared: SharedLoads[tuple[bytes | None, float]] = SharedLoads(_LOCAL_PATIENCE)
         self._pending = PendingRemovals(self._remove, retry_after)
-        self._count_lock = threading.Lock()
-        self._hits = self._misses = self._fills = self._refused_fills = 0
+        self._counts = Counts()
 
     @property
     def counters(self) -> LeaseCounters:
         """What was counted so far."""
-        with self._count_lock:
-            return LeaseCounters(
-                hits=self._hits, misses=self._misses, fills=self._fills, refused_fills=self._refused_fills
-            )
+        return self._counts.read()
 
     @property
     def pending(self) -> int:
         """Keys that wait to be removed until Redis is back."""
         return len(self._pending)
-
-    def get(self, key: str) -> bytes | Literal[Miss.MISS] | None:
-        """The cached value, None where it is known that there is none, or MISS. Never loads, never fills."""
-        call = _Call(self._budget)
-        name = encode(key, "key")
-        raw = self._ask(call, lambda: self._command("GET", name)) if self._clean(call) else None
-        entry = decode(raw) if isinstance(raw, bytes) else None
-        if entry is None or entry[0] not in (Kind.VALUE, Kind.NEGATIVE):
-            return MISS
-        self._hit()
-        return entry[1] if entry[0] is Kind.VALUE else None
 
     def get_or_load(self, key: str, load: Load) -> bytes | None:
         """The cached value, else what `load` gives, which is then cached. None: there is no such thing.
@@ -164,7 +130,7 @@ class LeaseCache:
                 return self._load_only(name, load)
             kind, payload = entry
             if kind is not Kind.LEASE:
-                self._hit()
+                self._counts.hit()
                 return payload if kind is Kind.VALUE else None
             # Somebody loads it. Look again when that is done, rather than take its value: it may have read
             # too early.
@@ -206,10 +172,11 @@ class LeaseCache:
     def end_write(self, keys: Iterable[str]) -> None:
         """Remove these keys, after the commit, the rollback or an unknown outcome, whatever is there.
 
-        What Redis does not take now is remembered, and removed before this process serves any hit again.
+        Tried although the breaker is open: only so do other processes see an acknowledged write at once. What
+        Redis does not take now is remembered, and removed before this process serves any hit again.
         """
         names = _names(keys)
-        if names and not self._remove(names):
+        if names and not self._remove(names, insist=True):
             self._pending.add(names)
 
     def remember(self, keys: Iterable[str]) -> None:
@@ -225,7 +192,7 @@ class LeaseCache:
     def _load_and_fill(self, call: _Call, name: bytes, lease: bytes, load: Load) -> bytes | None:
         leading = self._leading[lease] = _Leading()
         try:
-            self._miss()
+            self._counts.miss()
             try:
                 value, ttl = _checked(load())
             except BaseException:
@@ -235,7 +202,7 @@ class LeaseCache:
                 ttl = min(ttl, NEGATIVE_TTL)
             if ttl > 0:
                 filled = self._script(call, FILL, name, lease, stored(value), milliseconds(jittered(ttl)))
-                leading.filled = self._filled(filled)
+                leading.filled = filled is not UNREACHED and self._counts.fill(taken=filled == 1)
             else:
                 self._script(call, RELEASE, name, lease)
             return value
@@ -244,7 +211,7 @@ class LeaseCache:
             leading.done.set()
 
     def _load_only(self, name: bytes, load: Load) -> bytes | None:
-        self._miss()
+        self._counts.miss()
         return self._shared.run(name, lambda: _checked(load()))[0]
 
     def _look(self, call: _Call, name: bytes, lease: bytes) -> bytes | Literal[Unreached.UNREACHED] | None:
@@ -290,33 +257,15 @@ class LeaseCache:
                 queue(*command)
             return pipe.execute(raise_on_error=False)
 
-    def _remove(self, names: list[bytes]) -> bool:
-        return self._breaker.attempt(lambda: self._command("UNLINK", *names)) is not UNREACHED
+    def _remove(self, names: list[bytes], *, insist: bool = False) -> bool:
+        removed = self._breaker.attempt(lambda: self._command("UNLINK", *names), insist=insist)
+        return removed is not UNREACHED
 
     def _refused(self, reply: object) -> bool:
         if isinstance(reply, redis.RedisError):
             self._breaker.note_refusal(reply)
             return True
         return False
-
-    # Counting: += on an attribute is not one step to Python
-
-    def _hit(self) -> None:
-        with self._count_lock:
-            self._hits += 1
-
-    def _miss(self) -> None:
-        with self._count_lock:
-            self._misses += 1
-
-    def _filled(self, reply: object) -> bool:
-        if reply is UNREACHED:
-            return False
-        filled = reply == 1
-        with self._count_lock:
-            self._fills += filled
-            self._refused_fills += not filled
-        return filled
 
 
 def _names(keys: Iterable[str]) -> list[bytes]:

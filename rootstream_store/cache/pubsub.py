@@ -97,8 +97,10 @@ class Subscription:
         """The next message or gap; None when none came in `timeout` seconds or the subscription was closed.
 
         None as timeout: waits until one comes. A server that is away is waited for in the same way. Raises
-        SettingsError or PermissionDenied when Redis is back and refuses the user or the channels.
+        SettingsError or PermissionDenied when Redis is back and refuses the user or the channels, and
+        InvalidInput.
         """
+        _check_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self._reading.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
             return None
@@ -250,8 +252,9 @@ def subscribe(
     Raises InvalidInput, Unavailable or Timeout (retryable), SettingsError for a wrong password,
     PermissionDenied.
     """
-    if isinstance(patterns, str):
-        raise InvalidInput("patterns", "must be a collection of patterns, not one text", patterns)
+    if isinstance(patterns, str | bytes) or not isinstance(patterns, Iterable):
+        raise InvalidInput("patterns", f"must be a collection of patterns, not {type(patterns).__name__}")
+    _check_timeout(timeout)
     # Named twice it would still be one subscription for the server, with two confirmations.
     names = list(dict.fromkeys(encode(channel, "channels") for channel in channels))
     globs = list(dict.fromkeys(encode(pattern, "patterns") for pattern in patterns))
@@ -277,6 +280,16 @@ def subscribe(
         drop()
         where = f"subscribing at {safe_url(url)}" if url else "subscribing"
         raise to_error(error, where, url) from error
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise InvalidInput("timeout", f"must be a number of seconds or None, not {type(timeout).__name__}")
+    # No time is reached that is later than nan, and no lock can be waited for as long as infinity.
+    if not timeout <= threading.TIMEOUT_MAX:
+        raise InvalidInput("timeout", f"must be at most {threading.TIMEOUT_MAX:.0f} s, or None for no limit")
 
 
 def _text(name: bytes) -> str:

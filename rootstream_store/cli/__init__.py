@@ -5,19 +5,26 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
 
-from rootstream_store.errors import RootStreamError
+from rootstream_store.errors import RootStreamError, SettingsError
 
 __all__ = ["main"]
 
 _GROUPS = ("demo", "migrate", "status", "metrics", "maintain")
 """Modules of this package, in the order of --help."""
 
+_USAGE = 2
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+"""As a shell tells of a program that SIGPIPE ended."""
+
 _EPILOG = """\
-exit codes: 0 done, 1 an error (told in one line on standard error), 2 a wrong command line,
-            3 `migrate status` with migrations pending, 4 `status` degraded, 130 interrupted
+exit codes: 0 done, 1 an error (told in one line on standard error), 2 a wrong command line or setting,
+            3 `migrate status` with migrations pending, 4 `status` degraded, 130 interrupted,
+            141 nobody reads standard output any more
 """
 
 
@@ -26,12 +33,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
+        # What is still in the buffer would fail when the interpreter ends, where nobody can handle it.
+        sys.stdout.flush()
     except RootStreamError as error:
         _tell(error)
-        return 1
+        return _USAGE if isinstance(error, SettingsError) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return _INTERRUPTED
+    except (BrokenPipeError, SystemExit):
+        # `… | head` has read enough; rich turns that into SystemExit. The interpreter flushes once more when
+        # it ends: into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
     return code
 
 

@@ -8,12 +8,9 @@ import sys
 import threading
 
 from rootstream_store.cli.status import add_urls
-from rootstream_store.errors import SettingsError
 from rootstream_store.store import Store
 
 __all__ = ["add_parser"]
-
-_USAGE = 2
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,24 +40,20 @@ def _run(arguments: argparse.Namespace) -> int:
     from rootstream_store import metrics
 
     stop = threading.Event()
-    try:
-        store = Store.open(
-            arguments.database_url,
-            arguments.redis_url,
-            pool_min_size=0,
-            pool_size=1,
-            application_name="rootstream-store metrics",
-        )
-        with store:
-            if arguments.once:
-                sys.stdout.write(metrics.generate(store).decode())
-                return 0
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: stop.set())
-            with metrics.serve(store, arguments.port, arguments.addr) as server:
-                print(f"serving metrics on {arguments.addr} port {server.port}, path /metrics", flush=True)
-                stop.wait()
-    except SettingsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return _USAGE
+    store = Store.open(
+        arguments.database_url,
+        arguments.redis_url,
+        pool_min_size=0,
+        pool_size=1,
+        application_name="rootstream-store metrics",
+    )
+    with store:
+        if arguments.once:
+            sys.stdout.write(metrics.generate(store).decode())
+            return 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        with metrics.serve(store, arguments.port, arguments.addr) as server:
+            print(f"serving metrics on {arguments.addr} port {server.port}, path /metrics", flush=True)
+            stop.wait()
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "add_urls"]
 
 _EXIT = {"ok": 0, "down": 1, "degraded": 4}
-_USAGE = 2
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,9 +58,8 @@ def _run(arguments: argparse.Namespace) -> int:
             pool_size=1,
             application_name="rootstream-store status",
         )
-    except SettingsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return _USAGE
+    except SettingsError:
+        raise
     except RootStreamError as error:
         if arguments.json:
             _print_json({"status": "down", "reasons": [str(error)]})

@@ -6,20 +6,24 @@ from rootstream_store.database._execute import (
     execute,
     fetch_all,
     fetch_one,
+    fetch_rows,
     fetch_up_to_one,
     stream_rows,
 )
 from rootstream_store.database._pool import Pool
-from rootstream_store.database._translate import translate
+from rootstream_store.database._translate import READ_ONLY, close_if_useless, translate
 
 __all__ = [
+    "READ_ONLY",
     "Connection",
     "Pool",
+    "close_if_useless",
     "conninfo",
     "copy_rows",
     "execute",
     "fetch_all",
     "fetch_one",
+    "fetch_rows",
     "fetch_up_to_one",
     "stream_rows",
     "translate",

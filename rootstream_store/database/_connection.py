@@ -17,7 +17,7 @@ from psycopg.types.numeric import Int8BinaryDumper
 from rootstream_store.errors import SettingsError
 from rootstream_store.settings import Settings, redact
 
-__all__ = ["Connection", "conninfo"]
+__all__ = ["Connection", "conninfo", "names_several_hosts"]
 
 
 class Connection(psycopg.Connection[TupleRow]):
@@ -97,6 +97,15 @@ def conninfo(settings: Settings) -> str:
         wanted["options"] = f"{own} {theirs}".strip()
     # Text must arrive as it is stored, whatever PGCLIENTENCODING says.
     return make_conninfo(**{**wanted, **given, "client_encoding": "utf8"})
+
+
+def names_several_hosts(info: str) -> bool:
+    """Whether a connection string, or libpq's environment where it names none, has more than one server."""
+    given = conninfo_to_dict(info)
+    for name in ("host", "hostaddr"):
+        if "," in str(given.get(name) or os.environ.get(f"PG{name.upper()}", "")):
+            return True
+    return False
 
 
 def _milliseconds(seconds: float) -> str:

@@ -8,16 +8,25 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
+import msgspec
 import psycopg
 from psycopg.rows import TupleRow
 
 from rootstream_store._sql_text import line_column
 from rootstream_store.database._connection import Connection
-from rootstream_store.database._translate import translate
-from rootstream_store.errors import TooManyRows
+from rootstream_store.database._translate import close_if_useless, translate, undecodable
+from rootstream_store.errors import RootStreamError, TooManyRows
 from rootstream_store.queries import Query, row_checker
 
-__all__ = ["copy_rows", "execute", "fetch_all", "fetch_one", "fetch_up_to_one", "stream_rows"]
+__all__ = [
+    "copy_rows",
+    "execute",
+    "fetch_all",
+    "fetch_one",
+    "fetch_rows",
+    "fetch_up_to_one",
+    "stream_rows",
+]
 
 R = TypeVar("R")
 
@@ -50,7 +59,7 @@ def fetch_up_to_one(connection: Connection, query: Query[R], params: Mapping[str
     """The one row of `query` or nothing, as a tuple: the value of a row may be None itself. Raises
     TooManyRows."""
     cursor = execute(connection, query, params)
-    rows = _fetch(cursor, connection, query, params)
+    rows = fetch_rows(cursor, query)
     if not rows:
         return ()
     if len(rows) > 1:
@@ -61,7 +70,7 @@ def fetch_up_to_one(connection: Connection, query: Query[R], params: Mapping[str
 def fetch_all(connection: Connection, query: Query[R], params: Mapping[str, object]) -> list[R]:
     """All rows of `query`."""
     cursor = execute(connection, query, params)
-    rows = _fetch(cursor, connection, query, params)
+    rows = fetch_rows(cursor, query)
     make = query.make_row(lambda: _columns(cursor))
     if len(rows) > _MANY:
         connection.forget_cursor()
@@ -78,9 +87,11 @@ def stream_rows(
     cursor.itersize = size
     try:
         cursor.execute(query.text, params, binary=True)
-    except psycopg.Error as error:
+    except BaseException as error:  # a cancelled thread's or Ctrl-C, too
         _abandon(cursor)
-        raise _translated(error, connection, query, params) from error
+        if isinstance(error, psycopg.Error):
+            raise _translated(error, connection, query, params) from error
+        raise
     make = query.make_row(lambda: _columns(cursor))
 
     def rows() -> Iterator[R]:
@@ -88,7 +99,11 @@ def stream_rows(
         try:
             for row in cursor:
                 yield make(row)
+        except (RecursionError, msgspec.DecodeError, ValueError) as error:
+            raise undecodable(error, file=query.file) from error
         except psycopg.Error as error:
+            if _from_a_loader(error):
+                raise undecodable(error, file=query.file) from error
             raise _translated(error, connection, query, params) from error
 
     try:
@@ -127,13 +142,20 @@ def copy_rows(
         raise _translated(error, connection, query, {}) from error
 
 
-def _fetch(
-    cursor: psycopg.Cursor[TupleRow], connection: Connection, query: Query[Any], params: Mapping[str, object]
-) -> list[TupleRow]:
+def fetch_rows(cursor: psycopg.Cursor[TupleRow], query: Query[Any]) -> list[TupleRow]:
+    """The rows that `cursor` holds, decoded. Raises DatabaseError for a value that Python cannot hold, and
+    QueryError for a statement that has no rows."""
     try:
         return cursor.fetchall()
-    except psycopg.Error as error:  # a value that Python cannot hold, such as a year above 9999
-        raise _translated(error, connection, query, params) from error
+    except psycopg.ProgrammingError as error:
+        raise translate(error, file=query.file) from error
+    except (psycopg.Error, RecursionError, msgspec.DecodeError, ValueError) as error:
+        raise undecodable(error, file=query.file) from error
+
+
+def _from_a_loader(error: psycopg.Error) -> bool:
+    # The server's own have an SQLSTATE.
+    return isinstance(error, psycopg.DataError) and error.sqlstate is None
 
 
 def _columns(cursor: psycopg.Cursor[Any] | psycopg.ServerCursor[Any]) -> list[str]:
@@ -142,13 +164,10 @@ def _columns(cursor: psycopg.Cursor[Any] | psycopg.ServerCursor[Any]) -> list[st
 
 def _translated(
     error: psycopg.Error, connection: Connection, query: Query[Any], params: Mapping[str, object]
-) -> Exception:
+) -> RootStreamError:
     write = not query.is_read and not connection.in_transaction
     translated = translate(error, file=query.file, params=params, write=write, broken=connection.broken)
-    if error.sqlstate == "25006":
-        # A demoted primary: this connection would refuse every write for ever; the pool opens another
-        # instead.
-        connection.close()
+    close_if_useless(connection, translated)
     if error.diag.statement_position:
         line, column = line_column(query.text, _offset(query.text, int(error.diag.statement_position) - 1))
         translated.add_note(f"{query.file}, near line {line}, column {column}")

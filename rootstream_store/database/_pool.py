@@ -3,6 +3,7 @@ errors."""
 
 from __future__ import annotations
 
+import bisect
 import gc
 import itertools
 import logging
@@ -11,14 +12,14 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
 import psycopg
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from rootstream_store.database._connection import Connection, conninfo
+from rootstream_store.database._connection import Connection, conninfo, names_several_hosts
 from rootstream_store.database._translate import connection_error
 from rootstream_store.errors import StoreClosed, Timeout, Unavailable
 from rootstream_store.settings import Settings
@@ -49,6 +50,8 @@ class Pool:
         self._missing_since: float | None = None
         self._phantoms = 0
         info = conninfo(settings)
+        self.several_hosts = names_several_hosts(info)
+        """Whether another server may be the primary when this one is read-only."""
         connection_class: type[_PooledConnection] = type(
             "PooledConnection", (_PooledConnection,), {"connects": self._connects, "lost": self._lost}
         )
@@ -76,6 +79,7 @@ class Pool:
         # First in, first out would wake the coldest server process at each call: 30 µs of 80. The pool has no
         # setting for the order; a test watches that this goes on working.
         self._pool._pool = _MostRecentFirst()
+        self._pool._waiting = self._queue = _ByArrival()
         start = time.monotonic()
         try:
             self._pool.open(wait=True, timeout=settings.pool_timeout)
@@ -90,10 +94,8 @@ class Pool:
     def acquire(self, timeout: float | None = None) -> Connection:
         """A connection, to be given back with `release`. Raises Timeout when all stay busy for `timeout`
         seconds (None: pool_timeout), Unavailable when the server cannot be reached, StoreClosed."""
-        if os.getpid() != self._process:
-            # The parent goes on using these very sockets: two processes on one would mix up their answers.
-            raise StoreClosed("the store belongs to the process that opened it: open another after the fork")
-        start = time.monotonic()
+        self._require_own()
+        start = self._queue.arrival.since = time.monotonic()
         limit = self.settings.pool_timeout if timeout is None else timeout
         while True:
             if self._lost:
@@ -102,7 +104,7 @@ class Pool:
             try:
                 connection = self._pool.getconn(timeout=max(0.001, min(_WAIT_SLICE, left)))
             except PoolClosed as error:
-                raise StoreClosed(f"the store is closed (pool {self.name!r})") from error
+                raise self._closed_error() from error
             except (PoolTimeout, TooManyRequests) as error:
                 failure = self._connects.since(start)
                 if failure is not None:
@@ -140,6 +142,20 @@ class Pool:
             # Before: once it is back, another thread may have it at once.
             connection.handed_out = False
             self._give_back(connection)
+
+    def require_open(self) -> None:
+        """Raises StoreClosed after close(), and in a process other than the one that opened the pool."""
+        self._require_own()
+        if self._pool.closed:
+            raise self._closed_error()
+
+    def _require_own(self) -> None:
+        if os.getpid() != self._process:
+            # The parent goes on using these very sockets: two processes on one would mix up their answers.
+            raise StoreClosed("the store belongs to the process that opened it: open another after the fork")
+
+    def _closed_error(self) -> StoreClosed:
+        return StoreClosed(f"the store is closed (pool {self.name!r})")
 
     @property
     def closed(self) -> bool:
@@ -221,6 +237,30 @@ class _MostRecentFirst(deque[Any]):
     """A stack where psycopg_pool expects a queue."""
 
     popleft = deque.pop
+
+
+class _ByArrival(deque[Any]):
+    """psycopg_pool's queue of those that wait, by when each came: a wait is made of many, and whoever asks
+    again keeps its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrival = threading.local()
+
+    def append(self, client: Any) -> None:
+        since = getattr(self.arrival, "since", math.inf)
+        # One step: a thread cancelled in the midst of it leaves the queue as it was, or as it should be.
+        bisect.insort(self, (since, client), key=_since)
+
+    def popleft(self) -> Any:
+        return super().popleft()[1]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (client for _, client in super().__iter__())
+
+
+def _since(place: tuple[float, Any]) -> float:
+    return place[0]
 
 
 class _Connects:

@@ -11,10 +11,11 @@ from psycopg.errors import FinishedPGconn
 from psycopg.pq import DiagnosticField
 
 from rootstream_store import errors
+from rootstream_store._rules import RULES
 from rootstream_store.secret import SECRET_NAMES
 from rootstream_store.settings import redact
 
-__all__ = ["connection_error", "scrub", "translate"]
+__all__ = ["READ_ONLY", "close_if_useless", "connection_error", "scrub", "translate", "undecodable"]
 
 # Tables by what a person calls one row of them; the key is how constraint names begin.
 _ENTITIES = {
@@ -31,15 +32,10 @@ _ENTITIES = {
 }
 # What a foreign key points at, where its column does not say so.
 _TARGETS = {"recordings_session_id_fkey": "stream session"}
-# The last word of a check's name says which kind of rule it is.
-_RULES = {
-    "length": "is too short or too long",
-    "format": "has a form that is not allowed",
-    "range": "is out of range",
-    "order": "lies before the time it must follow",
-    "known": "is not one of the known values",
-    "required": "does not fit the state of the row",
-}
+READ_ONLY = "25006"
+_NOT_SUPPORTED = "0A000"
+# The server's function that says "cached plan must not change result type": a name that is never translated.
+_STALE_PLAN = "RevalidateCachedQuery"
 _TOO_MUCH = {"53200": "memory", "53100": "disk space", "53300": "connections"}
 # What may be told of a server's error. DETAIL and CONTEXT show whole rows and parameters, password hashes
 # among them.
@@ -88,8 +84,14 @@ def translate(
     params = params or {}
     state = error.sqlstate
     diag = error.diag
+    stale = state == _NOT_SUPPORTED and diag.source_function == _STALE_PLAN
     message = scrub(error)
     where: dict[str, Any] = {"sqlstate": state, "query": file}
+    if stale:
+        # The server refused it before it ran.
+        return errors.Unavailable(
+            f"a table was altered, and this connection must be made anew: {message}", **where
+        )
     if diag.constraint_name:
         where["constraint"] = re.sub(r"_\d{5,}$", "", diag.constraint_name)  # Citus adds the shard's number
 
@@ -103,6 +105,23 @@ def translate(
     if result is None and state is None and isinstance(error, psycopg.ProgrammingError):
         result = errors.QueryError(message, **where)
     return result or errors.DatabaseError(message, **where)
+
+
+def undecodable(error: Exception, *, file: str | None) -> errors.DatabaseError:
+    """The error to raise for a row that Python cannot hold, such as a year above 9999 or JSON nested too
+    deeply: the row is at fault, not what the caller gave."""
+    if isinstance(error, psycopg.Error):
+        reason = scrub(error)
+    else:
+        reason = f"{type(error).__name__}: {redact((str(error).splitlines() or [''])[0])}"
+    return errors.DatabaseError(f"a row cannot be read: {reason}", query=file)
+
+
+def close_if_useless(connection: psycopg.Connection[Any], error: errors.RootStreamError) -> None:
+    """Closes a connection that would answer with `error` for ever: of a demoted primary, or with a statement
+    prepared for a table that has changed. The pool opens another instead."""
+    if isinstance(error, errors.Unavailable) and error.sqlstate in (READ_ONLY, _NOT_SUPPORTED):
+        connection.close()
 
 
 def connection_error(error: psycopg.Error, url: str) -> errors.RootStreamError:
@@ -159,8 +178,8 @@ def _constraint(
         key = {field: params[field]} if field in params else None
         return errors.NotFound(_TARGETS.get(constraint, field.removesuffix("_id")), key, **where)
     if state in ("23514", "23P01"):
-        field, _, rule = field.rpartition("_")
-        rule = _RULES.get(rule, f"breaks the rule {constraint}")
+        field = field.rpartition("_")[0]
+        rule = RULES.get(constraint, f"breaks the rule {constraint}")
         return errors.InvalidInput(field or constraint, rule, _told(field, params), **where)
     return None
 
@@ -198,7 +217,7 @@ def _by_state(
     if kind == "08" or state == "40003":
         # From a pooler or a node in between, which cannot know how far the statement came.
         return errors.Unavailable(message, outcome_unknown=write, **where)
-    if state == "25006":
+    if state == READ_ONLY:
         return errors.Unavailable(f"the server is read-only, no longer the primary: {message}", **where)
     if kind == "53":
         return errors.Unavailable(
@@ -209,7 +228,10 @@ def _by_state(
     if kind == "22":
         return errors.InvalidInput("value", message, **where)
     if kind in ("42", "26", "34"):
-        return errors.QueryError(message, **where)
+        error = errors.QueryError(message, **where)
+        if state in ("42P01", "42883"):  # no such table, no such function
+            error.add_note("is the database migrated? rootstream-store migrate status")
+        return error
     if state == "25P02":
         return errors.Conflict("the transaction has failed before and accepts nothing but its end", **where)
     return None

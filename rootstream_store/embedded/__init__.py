@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from rootstream_store.embedded._binaries import find_postgres, find_redis
 from rootstream_store.embedded._directory import Home, open_home, unprivileged_account
-from rootstream_store.embedded._servers import check_settings, postgres_server, redis_server
+from rootstream_store.embedded._servers import can_be_argument, check_settings, postgres_server, redis_server
 from rootstream_store.errors import SettingsError, Unavailable
 
 __all__ = ["EmbeddedServers"]
@@ -78,7 +78,9 @@ class EmbeddedServers:
             raise SettingsError("nothing to start: postgres and redis are both False")
         if path is not None and not isinstance(path, str | os.PathLike):
             raise SettingsError(f"path must be a path or None, not {path!r}")
-        check_settings(settings or {})
+        if path is not None and not can_be_argument(path):
+            raise SettingsError(f"path must be one that the file system can have, not {path!r}")
+        check_settings({} if settings is None else settings)
         account = unprivileged_account()
         programs = find_postgres(account) if postgres else None
         redis_program = find_redis(account) if redis else None

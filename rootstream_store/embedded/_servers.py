@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import Mapping
@@ -12,15 +13,25 @@ from rootstream_store.embedded._binaries import Postgres
 from rootstream_store.embedded._directory import Home
 from rootstream_store.errors import SettingsError
 
-__all__ = ["check_settings", "postgres_server", "redis_server"]
+__all__ = ["can_be_argument", "check_settings", "postgres_server", "redis_server"]
 
 _OURS = {"data_directory", "listen_addresses", "port", "unix_socket_directories", "logging_collector"}
 _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
-def check_settings(settings: Mapping[str, str]) -> None:
+def check_settings(settings: object) -> None:
     """Raises SettingsError for a server setting that cannot be given. PostgreSQL itself judges the rest."""
-    for name in settings:
+    if not isinstance(settings, Mapping):
+        raise SettingsError(f"settings must be a mapping of names to values, not {type(settings).__name__}")
+    for name, value in settings.items():
+        if not isinstance(name, str):
+            raise SettingsError(f"{name!r} is not the name of a PostgreSQL setting")
+        if not isinstance(value, str):
+            raise SettingsError(
+                f"PostgreSQL setting {name!r} must be given as text, not {type(value).__name__}"
+            )
+        if not can_be_argument(value):
+            raise SettingsError(f"PostgreSQL setting {name!r} has a value that no program can be given")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", name):
             raise SettingsError(f"{name!r} is not the name of a PostgreSQL setting")
         if name.lower() in _OURS:
@@ -90,6 +101,14 @@ def redis_server(home: Home, program: Path, *, temporary: bool) -> dict[str, Any
         "stop": [(int(signal.SIGTERM), 30.0)],
         **_account(home),
     }
+
+
+def can_be_argument(text: str | os.PathLike[str]) -> bool:
+    """Whether the system can take this as a path or as an argument of a program."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _initdb(programs: Postgres, data: Path, *, sync: bool) -> list[str]:

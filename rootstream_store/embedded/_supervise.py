@@ -78,9 +78,11 @@ class _Server:
         if self._process is None or self.reap():
             return
         if self._preparing or number == signal.SIGKILL:
-            # Each server leads a group of its own; initdb's helpers are in it.
+            # Each server leads a group of its own; initdb's helpers are in it. Killed at once they would
+            # leave their shared memory behind.
             with contextlib.suppress(ProcessLookupError):  # it ended in between
-                os.killpg(self._process.pid, signal.SIGKILL)
+                forced = number == signal.SIGKILL
+                os.killpg(self._process.pid, signal.SIGKILL if forced else signal.SIGTERM)
         else:
             self._process.send_signal(number)
 

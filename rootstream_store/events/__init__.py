@@ -12,7 +12,7 @@ from rootstream_store.events._append import (
     append,
     append_many,
 )
-from rootstream_store.events._payload import MAX_PAYLOAD_BYTES
+from rootstream_store.events._payload import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH
 from rootstream_store.events._read import find_head, get, get_version, list_by_user, read, stream
 from rootstream_store.events._snapshots import load_snapshot, save_snapshot
 
@@ -21,6 +21,7 @@ __all__ = [
     "EXISTS",
     "MAX_BATCH_EVENTS",
     "MAX_PAYLOAD_BYTES",
+    "MAX_PAYLOAD_DEPTH",
     "NO_STREAM",
     "Expected",
     "NewEvent",

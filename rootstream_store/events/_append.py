@@ -88,8 +88,9 @@ def append(
     """Appends one event and tells where it went. Versions count from 1 without gaps.
 
     `data`, `metadata`: a dict, list, dataclass or msgspec.Struct, or the bytes of a JSON object or array, of
-    at most 1 MiB; metadata None: none. `expected`: the version the aggregate must be at (0: no event yet), or
-    ANY, NO_STREAM, EXISTS. `user_id`: who caused it; None: the system. `event_id`: None for a new UUIDv7.
+    at most 1 MiB and 100 levels; metadata None: none. `expected`: the version the aggregate must be at (0: no
+    event yet), or ANY, NO_STREAM, EXISTS. `user_id`: who caused it; None: the system. `event_id`: None for a
+    new UUIDv7.
 
     Raises VersionConflict when the aggregate is at another version, Conflict when it is closed, InvalidInput.
     The server meets no error in a conflict: a transaction that it happens in goes on.
@@ -121,15 +122,20 @@ def append_many(
     At most 10,000 events and 64 MiB. No event: nothing is sent, `expected` is not looked at, and the list is
     empty. Else as `append`; InvalidInput names the event by its index, from 0: "events[2].data".
     """
+    if not isinstance(events, Sequence) or isinstance(events, str | bytes | bytearray | memoryview):
+        raise InvalidInput("events", "must be a list of NewEvent", repr(type(events)))
     if len(events) > MAX_BATCH_EVENTS:
         raise InvalidInput("events", f"may be at most {MAX_BATCH_EVENTS} in one call", len(events))
+    for index, event in enumerate(events):
+        if not isinstance(event, NewEvent):
+            raise InvalidInput(f"events[{index}]", f"must be a NewEvent, not a {type(event).__name__}")
     data = [to_json(event.data, f"events[{index}].data") for index, event in enumerate(events)]
     metadata = [
         "null" if event.metadata is None else to_json(event.metadata, f"events[{index}].metadata")
         for index, event in enumerate(events)
     ]
     for what, texts in (("data", data), ("metadata", metadata)):
-        if sum(map(len, texts)) > MAX_BATCH_BYTES:
+        if sum(map(_size, texts)) > MAX_BATCH_BYTES:
             raise InvalidInput("events", f"may hold at most {MAX_BATCH_BYTES} bytes of {what} in one call")
     params: dict[str, object] = {
         "aggregate_id": id_text(aggregate_id),
@@ -143,6 +149,11 @@ def append_many(
     }
     statement = _choose(expected, _APPEND_MANY, _APPEND_MANY_EXACT, params)
     return db.flow(_append_many(statement, expected, params, events))
+
+
+def _size(text: str) -> int:
+    """In bytes of UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _append(
@@ -209,11 +220,11 @@ def _located(error: InvalidInput, events: Sequence[NewEvent]) -> InvalidInput:
         try:
             _APPEND[ANY].check(
                 {
-                    "aggregate_id": None,
-                    "aggregate_type": None,
+                    "aggregate_id": "",
+                    "aggregate_type": "",
                     "event_type": event.event_type,
-                    "event_id": event.event_id,
-                    "event_data": None,
+                    "event_id": UUID(int=0) if event.event_id is None else event.event_id,
+                    "event_data": "{}",
                     "metadata": None,
                     "user_id": event.user_id,
                 }

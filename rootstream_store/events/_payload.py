@@ -1,4 +1,5 @@
-"""From Python values to the JSON text that is stored. What would come back as something else is refused."""
+"""From Python values to the JSON text that is stored. It comes back as jsonb keeps it: numbers by value, not
+by kind (1e16 as an integer), and of keys that raw JSON has twice the last."""
 
 from __future__ import annotations
 
@@ -10,11 +11,18 @@ import msgspec
 
 from rootstream_store.errors import InvalidInput
 
-__all__ = ["MAX_PAYLOAD_BYTES", "to_json"]
+__all__ = ["MAX_PAYLOAD_BYTES", "MAX_PAYLOAD_DEPTH", "to_json"]
 
 MAX_PAYLOAD_BYTES = 1024 * 1024
 """Largest JSON text of one event's data, one event's metadata or one snapshot's state, in bytes of UTF-8."""
 
+MAX_PAYLOAD_DEPTH = 100
+"""Most levels of objects and arrays within one another. How many Python reads depends on how deep its own
+calls are: what one caller writes, all others must be able to read."""
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_BRACKETS = bytes.maketrans(b"[]", b"{}")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 # The escape of U+0000, which jsonb cannot hold, and not a backslash that is followed by the letters u0000.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -23,7 +31,8 @@ def to_json(value: object, field: str) -> str:
     """The JSON of `value`: a dict, list, dataclass or msgspec.Struct, or bytes that are JSON already.
 
     Raises InvalidInput, with `field` as the name of the value, for what is no JSON object or array, for NaN
-    and infinities, U+0000, lone surrogates, invalid UTF-8, nesting too deep, and more than MAX_PAYLOAD_BYTES.
+    and infinities, U+0000, lone surrogates, invalid UTF-8, more than MAX_PAYLOAD_BYTES, and more levels than
+    MAX_PAYLOAD_DEPTH.
     """
     if isinstance(value, bytes | bytearray | memoryview | msgspec.Raw):
         encoded = _checked(bytes(value), field)
@@ -33,6 +42,8 @@ def to_json(value: object, field: str) -> str:
         raise InvalidInput(field, f"may be at most {MAX_PAYLOAD_BYTES} bytes of JSON, not {len(encoded)}")
     if not encoded.startswith((b"{", b"[")):
         raise InvalidInput(field, "must be a JSON object or array; JSON text is given as bytes")
+    if _is_too_deep(encoded):
+        raise InvalidInput(field, f"may be nested at most {MAX_PAYLOAD_DEPTH} levels deep")
     if b"\\u0000" in encoded and _NUL.search(encoded):
         raise InvalidInput(field, "must not contain the character U+0000")
     try:
@@ -66,6 +77,18 @@ def _checked(raw: bytes, field: str) -> bytes:
     except ValueError as error:
         raise InvalidInput(field, f"must be JSON: {error}") from error
     return raw.strip()
+
+
+def _is_too_deep(encoded: bytes) -> bool:
+    if encoded.count(b"{") + encoded.count(b"[") <= MAX_PAYLOAD_DEPTH:
+        return False
+    brackets = _STRING.sub(b"", encoded).translate(_BRACKETS, _NO_BRACKETS)
+    # Each round takes the innermost level away.
+    for _ in range(MAX_PAYLOAD_DEPTH):
+        brackets = brackets.replace(b"{}", b"")
+        if not brackets:
+            return False
+    return True
 
 
 def _has_non_finite(value: object) -> bool:

@@ -31,8 +31,8 @@ def save_snapshot(
     """Keeps `state` as what the events up to and including `version` fold to.
 
     `state`: a dict, list, dataclass or msgspec.Struct, or the bytes of a JSON object or array, of at most 1
-    MiB. `schema_version`: of the shape of the state, from 1; raise it when the fold changes, and old
-    snapshots are left alone. Saving the same again returns what is there.
+    MiB and 100 levels. `schema_version`: of the shape of the state, from 1; raise it when the fold changes,
+    and old snapshots are left alone. Saving the same again returns what is there.
 
     Raises NotFound when the aggregate has no event of that version, Conflict when that version has a snapshot
     with another state: it is never overwritten.

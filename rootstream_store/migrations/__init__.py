@@ -5,7 +5,8 @@ is "app" or any other name, in the same table schema_migrations, and neither kno
 
 Everything here opens its own direct connection; none comes from a pool, and PgBouncer in transaction mode
 will not do. All raise Unavailable when the server cannot be reached, PermissionDenied or SettingsError when
-it does not know the login or the database, and MigrationError for whatever else is wrong, naming the file.
+it does not know the login or the database, InvalidInput for an argument of the wrong kind, and MigrationError
+for whatever else is wrong, naming the file.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import psycopg
 
 from rootstream_store.errors import MigrationError
 from rootstream_store.migrations import _adopt
+from rootstream_store.migrations._arguments import check_seconds, check_version
 from rootstream_store.migrations._files import OWN_LINE, MigrationFile, locate, read_files
 from rootstream_store.migrations._ledger import Entry, Status, compare, read_ledger
 from rootstream_store.migrations._runner import Applied, apply_files, pending_files
@@ -64,6 +66,8 @@ def apply(
     Raises MigrationError with file, line and column; `retryable` says that others' locks or a lost connection
     were the cause. Raises Timeout when another runner was at work for all of `wait`.
     """
+    check_seconds(lock_timeout=lock_timeout, wait=wait)
+    _check_target(target)
     directory, line = locate(path, line)
     files = read_files(directory)
     with open_session(db, lock_timeout=lock_timeout) as session:
@@ -85,6 +89,7 @@ def plan(
     target: int | None = None,
 ) -> list[MigrationFile]:
     """The files that `apply` would apply, in order. Changes nothing; raises what `apply` would of files."""
+    _check_target(target)
     directory, line = locate(path, line)
     files = read_files(directory)
     with open_session(db) as session:
@@ -126,6 +131,8 @@ def baseline(
     scratch schema that is rolled back. Without, only you know. Raises MigrationError when something is
     missing or differs, and when the line has records already.
     """
+    check_version(version=version)
+    check_seconds(wait=wait)
     directory, line = locate(path, line)
     files = read_files(directory)
     chosen = [file for file in files if file.version <= version]
@@ -160,6 +167,8 @@ def resolve(
     that it names is dropped. Raises MigrationError when the version is not running, and when it is said to be
     applied but its index is not there or not valid.
     """
+    check_version(version=version)
+    check_seconds(wait=wait)
     directory, line = locate(path, line)
     files = {file.version: file for file in read_files(directory)}
     with open_session(db) as session, session.locked(wait):
@@ -177,6 +186,8 @@ def sql(path: Path | str | None = None, *, after: int = 0, target: int | None = 
     """The text of the files above version `after` up to `target` (None: all), for people with a migration
     tool of their own. No server is asked. Every file is to run in one transaction, except those that say
     no-transaction."""
+    check_version(after=after)
+    _check_target(target)
     directory, _line = locate(path, None)
     chosen = [
         file
@@ -184,6 +195,11 @@ def sql(path: Path | str | None = None, *, after: int = 0, target: int | None = 
         if file.version > after and (target is None or file.version <= target)
     ]
     return "\n".join(f"-- {file.name}\n{file.text.rstrip()}\n" for file in chosen)
+
+
+def _check_target(target: int | None) -> None:
+    if target is not None:
+        check_version(target=target)
 
 
 @functools.cache

@@ -17,7 +17,8 @@ from rootstream_store._sql_text import (
     split_statements,
     tokens,
 )
-from rootstream_store.errors import MigrationError
+from rootstream_store.errors import InvalidInput, MigrationError
+from rootstream_store.migrations._arguments import check_path
 from rootstream_store.queries import sql_root
 
 __all__ = ["OWN_LINE", "MigrationFile", "locate", "read_files", "words"]
@@ -50,8 +51,12 @@ def locate(path: Path | str | None, line: str | None) -> tuple[Path, str]:
     """The directory and the line that a call means.
 
     No path: the library's own files, line "rootstream". A path without a line: line "app". Raises
-    MigrationError for a line name that cannot be, and for another line than our own without a path.
+    MigrationError for a line name that cannot be, and for another line than our own without a path;
+    InvalidInput for what is no path and no name.
     """
+    check_path(path)
+    if line is not None and not isinstance(line, str):
+        raise InvalidInput("line", f"must be a name or None, not {type(line).__name__}")
     if path is None:
         if line not in (None, OWN_LINE):
             raise MigrationError(f"line {line!r} needs the path of its directory")

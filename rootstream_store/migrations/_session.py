@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from rootstream_store.database._translate import connection_error, scrub
 from rootstream_store.errors import MigrationError, RootStreamError, SettingsError, Timeout, Unavailable
+from rootstream_store.migrations._arguments import check_database
 from rootstream_store.queries import Query, query
 from rootstream_store.settings import Settings
 
@@ -141,7 +142,8 @@ def open_session(
 ) -> Iterator[Session]:
     """A session on the server that `db` names. Raises Unavailable when it cannot be reached or goes away,
     PermissionDenied when it refuses the login, SettingsError for a connection string that cannot be read or
-    names no database of the server, MigrationError for a server that cannot be migrated."""
+    names no database of the server, MigrationError for a server that cannot be migrated, InvalidInput."""
+    check_database(db)
     try:
         connection = psycopg.connect(**_parameters(db), autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:

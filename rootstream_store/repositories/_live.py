@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from rootstream_store.cache import Delete, Effect, Publish, keys
+from rootstream_store.cache import Effect, Publish, keys
 from rootstream_store.errors import Conflict, InvalidInput
 from rootstream_store.flow import Flow, after_commit, maybe, one
 from rootstream_store.queries import Query, query
 from rootstream_store.records import Stream, StreamSession
 
-__all__ = ["check_count", "gone_off_air", "gone_on_air", "not_on_air", "stop"]
+__all__ = ["cached_of", "check_count", "gone_off_air", "gone_on_air", "not_on_air", "stop"]
 
 _GET = query("streams/get", Stream)
 _GET_SESSION = query("stream_sessions/get", StreamSession)
@@ -25,20 +25,19 @@ def check_count(field: str, value: int) -> int:
     return value
 
 
-def gone_on_air(stream_id: int) -> tuple[Effect, ...]:
-    """What Redis is told when a broadcast has begun."""
-    return (
-        Delete(keys.viewers(stream_id)),
-        Publish(keys.events(stream_id), "started"),
-    )
+def cached_of(stream_id: int) -> tuple[str, ...]:
+    """The keys of what is cached of a stream, which a start, an end and a delete make untrue."""
+    return keys.live(stream_id), keys.viewers(stream_id)
 
 
-def gone_off_air(stream_id: int) -> tuple[Effect, ...]:
-    """What Redis is told when a broadcast has ended."""
-    return (
-        Delete(keys.viewers(stream_id)),
-        Publish(keys.events(stream_id), "ended"),
-    )
+def gone_on_air(stream_id: int) -> Effect:
+    """What is told when a broadcast has begun."""
+    return Publish(keys.events(stream_id), "started")
+
+
+def gone_off_air(stream_id: int) -> Effect:
+    """What is told when a broadcast has ended."""
+    return Publish(keys.events(stream_id), "ended")
 
 
 def not_on_air(stream_id: int, refused: Query[Any]) -> Flow[Conflict]:
@@ -51,7 +50,7 @@ def stop(stream_id: int, session_id: int | None) -> Flow[StreamSession]:
     """Ends the broadcast; with a session_id only if that is the one on air. Raises Conflict, NotFound."""
     session = yield from maybe(_STOP, stream_id=stream_id, session_id=session_id)
     if session is not None:
-        yield from after_commit(*gone_off_air(stream_id))
+        yield from after_commit(gone_off_air(stream_id))
         return session
     if session_id is None:
         raise (yield from not_on_air(stream_id, _STOP))

@@ -162,7 +162,10 @@ def _revoke_all(user_id: int, kept_hash: bytes | None) -> Flow[int]:
 @repository
 def list_active(db: Db, user_id: int, *, before: Session | None = None, limit: int = 100) -> list[Session]:
     """The good sessions of a user, newest first, at most `limit` (1 to 1000). Empty for an unknown or
-    inactive user. `before`: the last one of the page before; None: from the newest."""
+    inactive user. `before`: the last one of the page before; None: from the newest. Raises InvalidInput."""
+    if before is not None and not isinstance(before, Session):
+        # Not shown: it may be a token.
+        raise InvalidInput("before", "must be a Session")
     return db.all(
         _LIST_ACTIVE,
         user_id=user_id,

@@ -7,9 +7,9 @@ again.
 from __future__ import annotations
 
 from rootstream_store._limit import check_limit
-from rootstream_store.cache import SetValue, keys
+from rootstream_store.cache import Invalidate, keys
 from rootstream_store.db import Db, repository
-from rootstream_store.errors import Conflict
+from rootstream_store.errors import Conflict, InvalidInput
 from rootstream_store.flow import Flow, after_commit, maybe, one
 from rootstream_store.queries import query
 from rootstream_store.records import Stream, StreamSession
@@ -72,7 +72,7 @@ def add_viewers(db: Db, stream_id: int, *, joined: int = 0, left: int = 0) -> in
                 f"stream {stream_id} has {stream.viewer_count} viewers, {joined} joined: {left} cannot leave",
                 query=_ADD_VIEWERS.file,
             )
-        yield from after_commit(SetValue(keys.viewers(stream_id), watching, keys.VIEWERS_TTL))
+        yield from after_commit(Invalidate(keys.viewers(stream_id)))
         return watching
 
     return db.flow(steps())
@@ -98,5 +98,9 @@ def add_bytes(db: Db, stream_id: int, count: int) -> int:
 @repository
 def end(db: Db, stream_id: int, session_id: int) -> StreamSession:
     """Ends this session and takes the stream off air, as `streams.stop` does, but never a later session: for
-    a server that knows which broadcast it lost. Raises Conflict (it has ended already), NotFound."""
-    return db.flow(_live.stop(stream_id, session_id), invalidates=[keys.live(stream_id)])
+    a server that knows which broadcast it lost. Raises Conflict (it has ended already), NotFound,
+    InvalidInput."""
+    if type(session_id) is not int:
+        # None would end whichever is on air.
+        raise InvalidInput("session_id", "must be an integer", repr(session_id))
+    return db.flow(_live.stop(stream_id, session_id), invalidates=_live.cached_of(stream_id))

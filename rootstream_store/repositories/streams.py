@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from rootstream_store._limit import check_limit
-from rootstream_store.cache import Delete, Invalidate, SetValue, keys
+from rootstream_store.cache import Invalidate, keys
 from rootstream_store.db import CachedQuery, Db, repository
 from rootstream_store.errors import Conflict, NotFound
 from rootstream_store.flow import Flow, after_commit, cached, maybe, one
@@ -40,7 +40,9 @@ _DELETE = query("streams/delete", bool)
 _GET = query("streams/get", Stream)
 _GET_BY_KEY = query("streams/get_by_key", Stream)
 _GET_KEY = query("streams/get_key", str)
-_GET_VIEWER_COUNT = query("streams/get_viewer_count", int)
+_GET_VIEWER_COUNT = CachedQuery(
+    query("streams/get_viewer_count", int), key=keys.viewers, ttl=keys.VIEWERS_TTL
+)
 _IS_LIVE = CachedQuery(query("streams/is_live", bool), key=keys.live, ttl=keys.LIVE_TTL)
 _LIST_BY_USER = query("streams/list_by_user", Stream)
 _LIST_LIVE = query("streams/list_live", Stream)
@@ -80,7 +82,7 @@ def create(
         )
         # Someone may have asked for this id before it was taken, and the cache knows for a while that it is
         # not there.
-        yield from after_commit(Invalidate(keys.live(stream.id)))
+        yield from after_commit(*map(Invalidate, _live.cached_of(stream.id)))
         return CreatedStream(**msgspec.structs.asdict(stream), stream_key=key)
 
     return db.flow(steps())
@@ -199,10 +201,10 @@ def start(
         if session is None:
             yield from one(_GET, stream_id=stream_id)
             raise Conflict(f"stream {stream_id} is already live", query=_START.file)
-        yield from after_commit(*_live.gone_on_air(stream_id))
+        yield from after_commit(_live.gone_on_air(stream_id))
         return session
 
-    return db.flow(steps(), invalidates=[keys.live(stream_id)])
+    return db.flow(steps(), invalidates=_live.cached_of(stream_id))
 
 
 @repository
@@ -213,7 +215,7 @@ def stop(db: Db, stream_id: int) -> StreamSession:
     Publishes "ended" on the stream's channel. Raises Conflict (not live), NotFound. To end one known session
     and never a later one, see `stream_sessions.end`.
     """
-    return db.flow(_live.stop(stream_id, None), invalidates=[keys.live(stream_id)])
+    return db.flow(_live.stop(stream_id, None), invalidates=_live.cached_of(stream_id))
 
 
 @repository
@@ -251,7 +253,7 @@ def update_stats(
         if stream is None:
             raise (yield from _live.not_on_air(stream_id, _UPDATE_STATS))
         if viewer_count is not UNSET:
-            yield from after_commit(SetValue(keys.viewers(stream_id), stream.viewer_count, keys.VIEWERS_TTL))
+            yield from after_commit(Invalidate(keys.viewers(stream_id)))
         return stream
 
     return db.flow(steps())
@@ -273,8 +275,16 @@ def is_live(db: Db, stream_id: int) -> bool:
 
 @repository
 def get_viewer_count(db: Db, stream_id: int) -> int:
-    """How many watch the stream now; 0 while off air. Raises NotFound."""
-    return db.one(_GET_VIEWER_COUNT, stream_id=stream_id)
+    """How many watch the stream; 0 while off air. From Redis for up to 5 minutes, where each report, start
+    and stop renews it. Raises NotFound."""
+
+    def steps() -> Flow[int]:
+        watching = yield from cached(_GET_VIEWER_COUNT, stream_id=stream_id)
+        if watching is None:
+            raise NotFound("stream", {"stream_id": stream_id}, query=_GET_VIEWER_COUNT.query.file)
+        return watching
+
+    return db.flow(steps())
 
 
 @repository
@@ -285,11 +295,9 @@ def delete(db: Db, stream_id: int) -> None:
     def steps() -> Flow[None]:
         was_live = yield from one(_DELETE, stream_id=stream_id)
         if was_live:
-            yield from after_commit(*_live.gone_off_air(stream_id))
-        else:
-            yield from after_commit(Delete(keys.viewers(stream_id)))
+            yield from after_commit(_live.gone_off_air(stream_id))
 
-    return db.flow(steps(), invalidates=[keys.live(stream_id)])
+    return db.flow(steps(), invalidates=_live.cached_of(stream_id))
 
 
 def _changes(**values: object) -> dict[str, object]:

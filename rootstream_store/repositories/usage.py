@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from rootstream_store._limit import check_limit
+from rootstream_store._rules import RULES
 from rootstream_store.db import Db, repository
 from rootstream_store.errors import InvalidInput, NotFound
 from rootstream_store.flow import Flow, one
@@ -85,12 +86,17 @@ def log_many(db: Db, entries: Iterable[UsageEntry]) -> int:
     Raises as `log`, and names the entry by its index, from 0: InvalidInput for "entries[2].event_type",
     NotFound with the user's id and the index in its `key`.
     """
+    if not isinstance(entries, Iterable):
+        raise InvalidInput("entries", "must be an iterable of UsageEntry", repr(type(entries)))
     return db.flow(_log_many(list(entries)))
 
 
 @repository
 def total_by_user(db: Db, user_id: int, *, since: datetime, until: datetime) -> UsageTotal:
-    """What a user consumed from `since` up to, and without, `until`; zeros when there was nothing."""
+    """What a user consumed from `since` up to, and without, `until`; zeros when there was nothing.
+
+    A sum above 2^63-1, here and in the other functions, is told as 2^63-1.
+    """
     return db.one(_TOTAL_BY_USER, user_id=user_id, **_span(since, until))
 
 
@@ -134,6 +140,8 @@ def _log_many(entries: list[UsageEntry]) -> Flow[int]:
 
 
 def _check(entry: UsageEntry, name: str) -> None:
+    if not isinstance(entry, UsageEntry):
+        raise InvalidInput(name, "must be a UsageEntry", entry, query=_COPY_LOGS.file)
     try:
         _LOG.check(msgspec.structs.asdict(entry))
         for field in ("user_id", "event_type", "bytes_transferred", "duration_seconds"):
@@ -141,9 +149,9 @@ def _check(entry: UsageEntry, name: str) -> None:
                 raise InvalidInput(field, "must not be null")
         for field in ("bytes_transferred", "duration_seconds"):
             if getattr(entry, field) < 0:
-                raise InvalidInput(field, "is out of range", getattr(entry, field))
+                raise InvalidInput(field, RULES[f"usage_logs_{field}_range"], getattr(entry, field))
         if not _EVENT_TYPE.fullmatch(entry.event_type):
-            raise InvalidInput("event_type", "has a form that is not allowed", entry.event_type)
+            raise InvalidInput("event_type", RULES["usage_logs_event_type_format"], entry.event_type)
     except InvalidInput as error:
         raise InvalidInput(f"{name}.{error.field}", error.rule, error.value, query=_COPY_LOGS.file) from error
 

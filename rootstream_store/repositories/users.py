@@ -255,9 +255,9 @@ def _delete(user_id: int) -> Flow[None]:
     # Several statements: the later ones see what was made until the lock was there.
     yield from one(_LOCK, user_id=user_id)
     for stream in (yield from rows(_LIST_STREAMS, user_id=user_id)):
-        yield from after_commit(Invalidate(keys.live(stream.id)))
+        yield from after_commit(*map(Invalidate, _live.cached_of(stream.id)))
         if stream.is_live:
-            yield from after_commit(*_live.gone_off_air(stream.id))
+            yield from after_commit(_live.gone_off_air(stream.id))
     ended = yield from rows(_DELETE, user_id=user_id)
     yield from after_commit(*(Invalidate(keys.session(token_hash)) for token_hash in ended))
 

@@ -1,4 +1,5 @@
 -- A user's transfer in one month (UTC), by default the current one, against the account's limit.
+-- rootstream: null month
 SELECT
     account.user_id,
     account.subscription_tier,
@@ -9,7 +10,7 @@ SELECT
 FROM billing_accounts AS account
 -- The bounds are written out twice, so that the planner sees constants and leaves the other months aside.
 CROSS JOIN (
-    SELECT coalesce(sum(bytes_transferred), 0)::bigint AS bytes_transferred
+    SELECT least(coalesce(sum(bytes_transferred), 0), 9223372036854775807)::bigint AS bytes_transferred
     FROM usage_logs
     WHERE user_id = %(user_id)s::bigint
         AND created_at

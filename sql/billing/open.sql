@@ -1,4 +1,5 @@
 -- Opens a user's billing account.
+-- rootstream: null payment_method, monthly_limit_gb
 INSERT INTO billing_accounts (user_id, payment_method, subscription_tier, monthly_limit_gb)
 VALUES (
     %(user_id)s::bigint,

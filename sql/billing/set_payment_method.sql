@@ -1,4 +1,5 @@
 -- Changes how a user pays.
+-- rootstream: null payment_method
 UPDATE billing_accounts
 SET payment_method = %(payment_method)s::text
 WHERE user_id = %(user_id)s::bigint

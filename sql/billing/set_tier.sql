@@ -1,4 +1,5 @@
 -- Moves a billing account to another tier, and to another limit where one is given.
+-- rootstream: null monthly_limit_gb
 UPDATE billing_accounts
 SET
     subscription_tier = %(subscription_tier)s::text,

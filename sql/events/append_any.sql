@@ -1,4 +1,5 @@
 -- Appends an event to an aggregate at whatever version it is, from version 1 where it has none; no row when it is closed.
+-- rootstream: null metadata, user_id
 WITH
 -- the head row, moved on or made; whoever else appends to the aggregate waits here
 head AS (

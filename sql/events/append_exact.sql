@@ -1,4 +1,5 @@
 -- Appends an event to an aggregate at exactly this version; no row when it is at another one or closed.
+-- rootstream: null metadata, user_id
 WITH
 -- the head row, moved on; none when another writer came first, and no error
 head AS (

@@ -1,4 +1,5 @@
 -- Appends an event to an aggregate that has some, whatever its version; no row when it has none or is closed.
+-- rootstream: null metadata, user_id
 WITH
 -- the head row, moved on; whoever else appends to the aggregate waits here
 head AS (

@@ -1,4 +1,5 @@
 -- Appends events to an aggregate at exactly this version; no row when it is at another one or closed.
+-- rootstream: null metadata
 WITH
 -- the head row, moved on; none when another writer came first, and no error
 head AS (

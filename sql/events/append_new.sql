@@ -1,4 +1,5 @@
 -- Appends an event to an aggregate that has none yet; no row when it has.
+-- rootstream: null metadata, user_id
 WITH
 -- the head row, made; none when it is there, and no error
 head AS (

@@ -1,4 +1,5 @@
--- Drops the usage of all but the current and so many earlier months (UTC); answers how many partitions went.
+-- Drops the oldest usage before the current and so many earlier months (UTC); answers 1 for a partition, 0 when no more is left.
+-- rootstream: writes
 SELECT
     usage_logs_drop_partitions(
         (

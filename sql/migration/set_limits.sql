@@ -1,4 +1,5 @@
 -- The settings a migration runs under; text in single quotes is read as the runner reads it.
+-- rootstream: writes
 SELECT
     set_config('lock_timeout', %(lock_timeout)s::text, FALSE) AS lock_timeout,
     set_config('statement_timeout', '0', FALSE) AS statement_timeout,

@@ -1,2 +1,3 @@
 -- Gives the lock of the migration runner back.
+-- rootstream: writes
 SELECT pg_advisory_unlock(%(key)s::bigint) AS unlocked

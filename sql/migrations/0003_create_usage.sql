@@ -57,7 +57,12 @@ DECLARE
     upper_bound timestamptz;
     partition_name text;
     created integer := 0;
+    callers_limit text := current_setting('lock_timeout');
 BEGIN
+    -- Whoever logs in queues behind a wait for users: where the caller sets no limit, it is a short one.
+    IF callers_limit = '0' THEN
+        PERFORM set_config('lock_timeout', '2s', TRUE);
+    END IF;
     -- Two callers at once must not both make the same month.
     PERFORM pg_advisory_xact_lock(hashtext('usage_logs_partitions'));
     FOR offset_months IN 0 .. months - 1 LOOP
@@ -66,13 +71,15 @@ BEGIN
         upper_bound := (month_start + interval '1 month') AT TIME ZONE 'UTC';
         partition_name := 'usage_logs_' || to_char(month_start, '"y"YYYY"m"MM');
         CONTINUE WHEN to_regclass(partition_name) IS NOT NULL;
+        -- ATTACH takes this lock for the foreign key, and ACCESS EXCLUSIVE on usage_logs_default: until the transaction
+        -- ends, nobody writes users (a login does) or uses the default partition. So one month a transaction is best.
+        -- Users come first, as for those who delete a user, so that neither waits for the other.
+        LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE;
         -- A writer on its way into the default partition would be refused once its month is attached. So writers of such a
-        -- month wait here, before they have chosen a partition; users first, as they lock it. Months that lie ahead, the
-        -- usual case, have no writers, and nobody waits.
+        -- month wait here, before they have chosen a partition. Months that lie ahead, the usual case, have none.
         IF lower_bound <= now() OR EXISTS (
             SELECT 1 FROM usage_logs_default WHERE created_at >= lower_bound AND created_at < upper_bound
         ) THEN
-            LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE;
             LOCK TABLE ONLY usage_logs IN SHARE ROW EXCLUSIVE MODE;
         END IF;
         EXECUTE format('CREATE TABLE %I (LIKE usage_logs INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', partition_name);
@@ -85,35 +92,42 @@ BEGIN
             partition_name, lower_bound, upper_bound);
         created := created + 1;
     END LOOP;
+    PERFORM set_config('lock_timeout', callers_limit, TRUE);
     RETURN created;
 END
 $$;
 
-COMMENT ON FUNCTION usage_logs_create_partitions IS 'Makes the partitions of so many months (UTC) from that day on; returns how many were new.';
+COMMENT ON FUNCTION usage_logs_create_partitions IS 'Makes the partitions of so many months (UTC) from that day on; returns how many were new. Holds locks on users: best called for one month.';
 
 CREATE FUNCTION usage_logs_drop_partitions(before_day date) RETURNS integer
 LANGUAGE plpgsql AS $$
 DECLARE
     partition_name text;
     dropped integer := 0;
+    callers_limit text := current_setting('lock_timeout');
 BEGIN
+    -- As above: a drop takes ACCESS EXCLUSIVE on usage_logs, and every reader and writer queues behind a wait for that.
+    IF callers_limit = '0' THEN
+        PERFORM set_config('lock_timeout', '2s', TRUE);
+    END IF;
     PERFORM pg_advisory_xact_lock(hashtext('usage_logs_partitions'));
-    FOR partition_name IN
-        SELECT child.relname
-        FROM pg_inherits
-        JOIN pg_class AS child ON child.oid = pg_inherits.inhrelid
-        WHERE pg_inherits.inhparent = 'usage_logs'::regclass
-            AND child.relname ~ '^usage_logs_y[0-9]{4}m[0-9]{2}$'
-            AND to_date(substring(child.relname FROM 'y[0-9]{4}m[0-9]{2}$'), '"y"YYYY"m"MM') + interval '1 month' <= before_day
-    LOOP
+    SELECT min(child.relname) INTO partition_name
+    FROM pg_inherits
+    JOIN pg_class AS child ON child.oid = pg_inherits.inhrelid
+    WHERE pg_inherits.inhparent = 'usage_logs'::regclass
+        AND child.relname ~ '^usage_logs_y[0-9]{4}m[0-9]{2}$'
+        AND to_date(substring(child.relname FROM 'y[0-9]{4}m[0-9]{2}$'), '"y"YYYY"m"MM') + interval '1 month' <= before_day;
+    IF partition_name IS NOT NULL THEN
         EXECUTE format('DROP TABLE %I', partition_name);
-        dropped := dropped + 1;
-    END LOOP;
-    DELETE FROM usage_logs_default WHERE created_at < before_day::timestamp AT TIME ZONE 'UTC';
+        dropped := 1;
+    ELSE
+        DELETE FROM usage_logs_default WHERE created_at < before_day::timestamp AT TIME ZONE 'UTC';
+    END IF;
+    PERFORM set_config('lock_timeout', callers_limit, TRUE);
     RETURN dropped;
 END
 $$;
 
-COMMENT ON FUNCTION usage_logs_drop_partitions IS 'Drops the partitions of months that ended by that day (UTC); returns how many.';
+COMMENT ON FUNCTION usage_logs_drop_partitions IS 'Drops the oldest partition of a month that ended by that day (UTC) and returns 1; else deletes such rows from the default partition and returns 0. To be repeated until then.';
 
 SELECT usage_logs_create_partitions((now() AT TIME ZONE 'UTC')::date, 3);

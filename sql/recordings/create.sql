@@ -1,4 +1,5 @@
 -- A new recording, of a file that is still being written.
+-- rootstream: null session_id, codec, resolution, fps, bitrate_kbps, expires_at
 INSERT INTO recordings (stream_id, session_id, file_path, codec, resolution, fps, bitrate_kbps, expires_at)
 VALUES (
     %(stream_id)s::bigint,

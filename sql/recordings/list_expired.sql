@@ -1,4 +1,5 @@
 -- The recordings that may be deleted, longest expired first. now: null for the clock's.
+-- rootstream: null now
 SELECT
     stream_id,
     id,

@@ -1,4 +1,5 @@
 -- A new login session of an active user. No row: there is no such user, or it is inactive.
+-- rootstream: null device_id, user_agent, ip_address
 WITH active_user AS (
     SELECT id
     FROM users

@@ -1,5 +1,6 @@
 -- The good login sessions of a user, newest first, from the one before (before_created_at, before_hash) on; null: from
 -- the newest.
+-- rootstream: null before_created_at, before_hash
 SELECT
     token_hash,
     user_id,

@@ -1,4 +1,5 @@
 -- Ends the login sessions of a user but the one to keep (null: none); answers with those that it ended.
+-- rootstream: null kept_hash
 UPDATE sessions
 SET is_active = FALSE
 WHERE

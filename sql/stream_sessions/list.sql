@@ -1,4 +1,5 @@
 -- The sessions of a stream, newest first, from before an id on; null: from the newest.
+-- rootstream: null before_id
 SELECT
     stream_id,
     id,

@@ -1,4 +1,5 @@
 -- A new stream, off air.
+-- rootstream: null description, stream_url, thumbnail_url
 INSERT INTO streams (user_id, name, description, stream_key, stream_url, thumbnail_url, is_public)
 VALUES (
     %(user_id)s::bigint,

@@ -1,5 +1,6 @@
 -- Puts a stream on air: opens its session, which it answers with, and logs the start. No row: gone, or on air already.
 -- Locks the session before the stream, as all statements on both do, so that no two of them wait for each other.
+-- rootstream: null bitrate_kbps, resolution, fps, codec, recording_path
 WITH opened AS (
     -- The unique index of open sessions lets one caller through. It also sees what this statement's snapshot
     -- does not: a session that another caller opened, or closed, a moment ago.

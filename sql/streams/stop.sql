@@ -1,5 +1,6 @@
 -- Takes a stream off air: closes its open session, which it answers with, and logs what was sent. No row: not on air.
 -- A session_id: only if that is the open session.
+-- rootstream: null session_id
 WITH closed AS (
     -- Who waits here for another caller finds session_end set and closes nothing. A clock that was turned back
     -- between start and end gives a duration of 0.

@@ -1,4 +1,5 @@
 -- What describes a stream; only the columns whose set_ parameter is true change.
+-- rootstream: null name, description, stream_url, thumbnail_url, is_public
 UPDATE streams
 SET
     name = CASE WHEN %(set_name)s::boolean THEN %(name)s::text ELSE streams.name END,

@@ -1,5 +1,6 @@
 -- What an encoder reports of the broadcast on air; only the columns whose set_ parameter is true change, and bytes_sent
 -- is added. No row: not on air.
+-- rootstream: null viewer_count, bitrate_kbps, resolution, fps, codec
 WITH counted AS (
     -- Locked before the stream, as all statements on both do. Every viewer of the peak has joined at some time.
     UPDATE stream_sessions

@@ -2,8 +2,8 @@
 SELECT
     date_trunc('month', created_at AT TIME ZONE 'UTC')::date AS month,
     count(*) AS events,
-    sum(bytes_transferred)::bigint AS bytes_transferred,
-    sum(duration_seconds)::bigint AS duration_seconds
+    least(sum(bytes_transferred), 9223372036854775807)::bigint AS bytes_transferred,
+    least(sum(duration_seconds), 9223372036854775807)::bigint AS duration_seconds
 FROM usage_logs
 WHERE user_id = %(user_id)s::bigint
     AND created_at

@@ -1,8 +1,8 @@
 -- What was consumed by a user from one time up to, and without, another.
 SELECT
     count(*) AS events,
-    coalesce(sum(bytes_transferred), 0)::bigint AS bytes_transferred,
-    coalesce(sum(duration_seconds), 0)::bigint AS duration_seconds
+    least(coalesce(sum(bytes_transferred), 0), 9223372036854775807)::bigint AS bytes_transferred,
+    least(coalesce(sum(duration_seconds), 0), 9223372036854775807)::bigint AS duration_seconds
 FROM usage_logs
 WHERE user_id = %(user_id)s::bigint
     AND created_at >= %(since)s::timestamptz

@@ -1,4 +1,5 @@
 -- A new account.
+-- rootstream: null display_name, avatar_url
 INSERT INTO users (username, email, password_hash, display_name, avatar_url)
 VALUES (
     %(username)s::text,

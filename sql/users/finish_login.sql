@@ -1,5 +1,6 @@
 -- Notes a login by a checked password, and stores the stronger hash of that password where there is one. No row: since
 -- the check, the password was changed or the user deactivated or deleted.
+-- rootstream: null stronger_hash
 UPDATE users
 SET
     last_login_at = now(),

@@ -1,4 +1,5 @@
 -- Changes what a user shows of themselves; a column whose set_ flag is false stays.
+-- rootstream: null display_name, avatar_url
 UPDATE users
 SET
     display_name = CASE WHEN %(set_display_name)s::boolean THEN %(display_name)s::text ELSE display_name END,

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from rootstream_store.cache import Cache
+from rootstream_store.cache._entry import Kind, decode
 from rootstream_store.settings import Settings
 
 
@@ -90,6 +92,22 @@ def until(condition: Callable[[], object], what: str, seconds: float = 5.0) -> N
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
         time.sleep(0.005)
+
+
+NOTHING = object()
+"""What `cached` gives where nothing usable is cached; None says that there is no such thing."""
+
+
+def cached(cache: Cache, key: str) -> object:
+    """What any process would be answered from Redis for this key, without loading or filling."""
+    try:
+        raw: bytes | None = cache.redis.get(key)  # type: ignore[assignment]  # redis-py knows no decode_responses
+    except redis.ResponseError:  # a list, not ours
+        return NOTHING
+    entry = decode(raw or b"")
+    if entry is None or entry[0] not in (Kind.VALUE, Kind.NEGATIVE):
+        return NOTHING
+    return entry[1] if entry[0] is Kind.VALUE else None
 
 
 @pytest.fixture(name="until")

@@ -62,6 +62,23 @@ def test_a_failed_probe_opens_it_again_for_as_long(breaker: Breaker, clock: Cloc
     assert breaker.counters.opened == 1, "a failed probe is the same outage"
 
 
+def test_one_that_insists_is_the_next_probe_at_once(breaker: Breaker) -> None:
+    breaker.attempt(fail)
+    assert breaker.attempt(fail, insist=True) is UNREACHED
+    assert state(breaker) == "open"
+    assert breaker.counters.opened == 1, "the same outage"
+    assert breaker.attempt(lambda: "reply", insist=True) == "reply"
+    assert state(breaker) == "closed"
+
+
+def test_one_insists_at_a_time(breaker: Breaker) -> None:
+    breaker.attempt(fail)
+    within: list[object] = []
+    breaker.attempt(lambda: within.append(breaker.attempt(fail, insist=True)), insist=True)
+    assert within == [UNREACHED]
+    assert breaker.counters.failures == 1, "the second was not made"
+
+
 def test_one_of_many_threads_probes(breaker: Breaker, clock: Clock) -> None:
     breaker.attempt(fail)
     clock.now += 1

@@ -3,13 +3,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from rootstream_store.cache import MISS, Cache, Delete, Effect, Invalidate, Publish, SetValue, keys
+from rootstream_store.cache import Cache, Delete, Effect, Invalidate, Publish, SetValue, keys
 from rootstream_store.errors import InvalidInput
 
-from .conftest import OwnValkey
+from .conftest import NOTHING, OwnValkey, cached
 
 
 def test_each_effect_does_what_it_says(cache: Cache) -> None:
@@ -34,7 +35,7 @@ def test_each_effect_does_what_it_says(cache: Cache) -> None:
     assert cache.redis.ttl("for ever") == -1
     assert 0 < cache.redis.pttl("number") <= 500
     assert cache.redis.get("old") is None
-    assert cache.get("cached") is MISS
+    assert cached(cache, "cached") is NOTHING
 
 
 def test_all_effects_are_one_round_trip(cache: Cache, own_valkey: OwnValkey) -> None:
@@ -97,27 +98,43 @@ def test_a_dead_server_is_counted_not_raised_and_invalidations_are_made_up_for(
     until(lambda: cache.health().pending_invalidations == 0, "the invalidation to be made up for")
 
 
+BAD = "\ud800"
+
+
 @pytest.mark.parametrize(
-    "effect",
+    ("make", "field"),
     [
-        SetValue("key", "v", 0),
-        SetValue("key", "v", -1),
-        SetValue("key", "v", float("nan")),
-        SetValue("key", "v", float("inf")),
-        SetValue("key", 1.5, 1),  # type: ignore[arg-type]  # what an untyped caller may pass
-        SetValue("key", None, 1),  # type: ignore[arg-type]  # likewise
-        SetValue("key", True, 1),
-        SetValue("\ud800", "v", 1),
-        SetValue("key", "\ud800", 1),
-        Publish("\ud800", "v"),
-        Invalidate("\ud800"),
-        Delete("\ud800"),
+        *((lambda ttl=ttl: SetValue("key", "v", ttl), "ttl") for ttl in (0, -1, 1e300, 10**5000, True, "1")),
+        *((lambda ttl=ttl: SetValue("key", "v", ttl), "ttl") for ttl in (float("nan"), float("inf"))),
+        *((lambda it=it: SetValue("key", it, 1), "value") for it in (1.5, None, True, BAD, 2**63, 10**5000)),
+        *((lambda it=it: SetValue(it, "v", 1), "key") for it in (BAD, 5, None, b"key")),
+        *((lambda it=it: Publish(it, "v"), "channel") for it in (BAD, 5, None, b"news")),
+        *((lambda it=it: Publish("news", it), "payload") for it in (BAD, 5, None)),
+        *((lambda it=it: Invalidate(it), "key") for it in (BAD, 5, None, b"key")),
+        *((lambda it=it: Delete(it), "key") for it in (BAD, 5, None, b"key")),
     ],
 )
-def test_bad_effects_are_refused_before_anything_is_sent(cache: Cache, effect: Effect) -> None:
-    with pytest.raises(InvalidInput):
-        cache.run([SetValue("first", "v", 60), effect])
-    assert cache.redis.get("first") is None
+def test_an_effect_that_could_not_be_sent_cannot_be_made(make: Callable[[], Effect], field: str) -> None:
+    """An error after the commit would have the caller apply the change twice."""
+    with pytest.raises(InvalidInput) as caught:
+        make()
+    assert caught.value.field == field
+
+
+def test_the_outermost_effects_that_can_be_made_are_sent(cache: Cache) -> None:
+    cache.run([SetValue("least", -(2**63), 1e12), SetValue("most", 2**63 - 1, 1e-9), Publish("", b"")])
+    assert cache.counters.lost_effects == cache.counters.refusals == 0
+    assert cache.redis.get("least") == b"-9223372036854775808"
+
+
+def test_what_is_no_effect_is_counted_and_stops_no_other(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    strangers: list[Any] = ["PUBLISH", None, SetValue("key", "v", None)]
+    cache.run(strangers)
+    assert cache.counters.lost_effects == 2
+    assert cache.redis.get("key") == b"v"
+    assert "not an effect, so nothing was sent for it: str" in caplog.text
 
 
 def test_no_effects_are_no_call(cache: Cache, own_valkey: OwnValkey) -> None:

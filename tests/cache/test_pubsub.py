@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -165,6 +166,28 @@ def test_a_subscription_needs_a_channel(cache: Cache) -> None:
         cache.subscribe(patterns="news*")
     with pytest.raises(InvalidInput, match="channels"):
         cache.subscribe("\ud800")
+    wrong: Any
+    for wrong in (1, None, b"news"):
+        with pytest.raises(InvalidInput, match="channels"):
+            cache.subscribe(wrong)
+        with pytest.raises(InvalidInput, match="patterns"):
+            cache.subscribe(patterns=[wrong])
+    for wrong in (1, None, b"news*"):
+        with pytest.raises(InvalidInput, match="patterns"):
+            cache.subscribe("news", patterns=wrong)
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), float("inf"), 1e300, 10**300, "1", True])
+def test_a_timeout_that_is_no_time_is_refused(cache: Cache, timeout: Any) -> None:
+    with pytest.raises(InvalidInput, match="timeout"):
+        cache.subscribe("news", timeout=timeout)
+    with cache.subscribe("news") as news, pytest.raises(InvalidInput, match="timeout"):
+        news.get(timeout)
+
+
+def test_a_timeout_in_the_past_takes_what_is_there(cache: Cache) -> None:
+    with cache.subscribe("news") as news:
+        assert news.get(-1) is None
 
 
 def test_no_server_is_our_error_in_the_time_set(cache: Cache, own_valkey: OwnValkey) -> None:

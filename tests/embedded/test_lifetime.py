@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -149,6 +150,21 @@ def test_a_server_that_refuses_to_start_shows_its_log(place: Path) -> None:
 def test_settings_that_cannot_be_given_are_refused(place: Path, name: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(repr(name))):
         EmbeddedServers.start(settings={name: "1"})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    ["x", [], 5, {1: 1}, {"": "x"}, {"work_mem": 7}, {"work_mem": "\0"}, {"work_mem": "\ud800"}],
+)
+def test_settings_of_the_wrong_kind_are_refused(settings: Any) -> None:
+    with pytest.raises(SettingsError, match="setting"):
+        EmbeddedServers.start(settings=settings)
+
+
+@pytest.mark.parametrize("path", ["\0", "a\0b", "\ud800", 5, b"bytes"])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    with pytest.raises(SettingsError, match="path must be"):
+        EmbeddedServers.start(path)
 
 
 def test_nothing_to_start_is_refused() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -487,3 +489,86 @@ def test_errors_do_not_carry_the_payload(store: Store) -> None:
         events.append(store, "T", "a", "E", {"password": "hunter2", "x": NAN})
     assert "hunter2" not in str(caught.value)
     assert caught.value.value is None
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        (None, "events"),
+        ("x", "events"),
+        (b"x", "events"),
+        (1, "events"),
+        ({0: NewEvent("E", {})}, "events"),
+        ([1], "events[0]"),
+        ([NewEvent("E", {}), {"event_type": "E"}], "events[1]"),
+    ],
+)
+def test_what_is_no_list_of_events_is_refused(
+    store: Store, connection: psycopg.Connection, given: Any, field: str
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        events.append_many(store, "T", "a", given)
+    assert caught.value.field == field
+    assert rows_of(connection) == []
+
+
+@pytest.mark.parametrize(
+    "id_", [uuid.UUID(int=1), 2**63, -(2**63) - 1, pytest.param(10**5000, id="huge"), True, 1.0, b"a", None]
+)
+def test_what_is_no_id_is_refused(store: Store, id_: Any) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: events.append(store, "T", id_, "E", {}),
+        lambda: events.append_many(store, "T", id_, [NewEvent("E", {})]),
+        lambda: events.read(store, "T", id_),
+        lambda: events.get_version(store, "T", id_),
+        lambda: events.find_head(store, "T", id_),
+        lambda: events.load_snapshot(store, "T", id_),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidInput) as caught:
+            call()
+        assert caught.value.field == "aggregate_id"
+
+
+def nested(levels: int) -> Any:
+    value: Any = {}
+    for number in range(levels - 1):
+        value = [value] if number % 2 else {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_hundred_levels_and_not_one_more(store: Store, raw: bool) -> None:
+    def made(levels: int) -> Any:
+        return json.dumps(nested(levels)).encode() if raw else nested(levels)
+
+    events.append(store, "Stream", "a", "E", made(100), metadata=made(100))
+    (event,) = events.read(store, "Stream", "a")
+    assert event.event_data == event.metadata == nested(100)
+    for levels in (101, 102, 150, 900):
+        with pytest.raises(InvalidInput, match="data: may be nested at most 100 levels deep"):
+            events.append(store, "Stream", "a", "E", made(levels))
+
+
+def test_brackets_in_text_and_side_by_side_are_no_levels(store: Store) -> None:
+    data = {
+        "a": "[{" * 200,
+        'b\\"{{[': ['\\"[' * 200, "\\\\", "]" * 200],
+        "c": [[{}, []] for _ in range(200)],
+    }
+    events.append(store, "Stream", "a", "E", data)
+    (event,) = events.read(store, "Stream", "a")
+    assert event.event_data == data
+
+
+def test_the_bytes_of_a_batch_count_not_its_characters(store: Store) -> None:
+    # 1 MiB less a little each, in characters of four bytes: 16 MiB of characters, 65 MiB of bytes.
+    event = NewEvent("E", {"a": "\N{GRINNING FACE}" * (events.MAX_PAYLOAD_BYTES // 4 - 4)})
+    with pytest.raises(InvalidInput, match="events: may hold at most 67108864 bytes of data in one call"):
+        events.append_many(store, "T", "a", [event] * 65)
+
+
+def test_raw_json_comes_back_as_jsonb_keeps_it(store: Store) -> None:
+    events.append(store, "Stream", "a", "E", b'{"a": 1, "b": 1e16, "a": 2}')
+    (event,) = events.read(store, "Stream", "a")
+    assert event.event_data == {"a": 2, "b": 10**16}

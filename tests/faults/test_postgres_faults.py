@@ -3,6 +3,9 @@ twice."""
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import struct
 import tempfile
 import threading
 import time
@@ -12,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rootstream_store.cache import Invalidate, SetValue
 from rootstream_store.db import CachedQuery
@@ -21,7 +25,20 @@ from rootstream_store.queries import Query
 from rootstream_store.store import Store
 from rootstream_store.transaction import Transaction
 
-from ..statements import ADD, ADD_MANY, BACKEND, COUNT, GET, NUMBERS, SET, SLEEP, Item, make_items, statement
+from ..statements import (
+    ADD,
+    ADD_MANY,
+    BACKEND,
+    COUNT,
+    DIVIDE,
+    GET,
+    NUMBERS,
+    SET,
+    SLEEP,
+    Item,
+    make_items,
+    statement,
+)
 from ..waiting import in_thread, until
 from .proxy import Proxy
 
@@ -394,6 +411,112 @@ def test_a_server_that_stays_read_only(database_url: str, admin: Connection) -> 
         assert caught.value.retryable
         assert caught.value.sqlstate == "25006"
         assert store.one(COUNT) == 0
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one host", "several hosts"])
+def test_how_often_a_read_only_server_is_asked(database_url: str, admin: Connection, several: bool) -> None:
+    attempts: list[str] = []
+
+    def observer(name: str, action: Callable[[], object]) -> object:
+        attempts.append(name)
+        return action()
+
+    def work(tx: Transaction) -> None:
+        attempts.append("work")
+        add(tx)
+
+    options = "-c default_transaction_read_only=on"
+    host = conninfo_to_dict(database_url)["host"]
+    url = make_conninfo(database_url, host=f"{host},{host}" if several else host, options=options)
+    with Store.open(url, retry_deadline=0.5) as store:
+        store.observe(observer)
+        with pytest.raises(Unavailable, match="read-only"):
+            store.one(ADD, id=1, name="a")
+        alone = len(attempts)
+        store.observe(None)
+        with pytest.raises(Unavailable, match="read-only"):
+            store.transact(work)
+        together = attempts.count("work")
+    if several:
+        assert min(alone, together) > 2
+    else:
+        assert (alone, together) == (2, 2)
+
+
+def test_a_batch_that_is_cut_off_while_its_pipeline_is_busy(
+    items: Store, proxy: Proxy, admin: Connection
+) -> None:
+    pid = items.one(BACKEND)
+
+    def work() -> None:
+        with items.batch() as batch:
+            batch.one(ADD, id=1, name="a")
+            batch.run(SLEEP, seconds=30.0)
+            batch.one(DIVIDE, by=0)
+
+    thread, errors = outcome(work)
+    until(lambda: is_active(admin, pid), "the batch has begun")
+    terminate(admin, pid)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert [type(error) for error in errors] == [Unavailable]
+    assert count(admin) == 0
+
+
+class _HoldsTheEnd(Proxy):
+    """Keeps the end of a batch (the message Sync) from the server, which answers what came before it."""
+
+    def __init__(self, database_url: str) -> None:
+        self.armed = threading.Event()
+        self.held = threading.Event()
+        self.go_on = threading.Event()
+        super().__init__(database_url)
+
+    def _pass_on(self, source: socket.socket, to: socket.socket, gate: threading.Event) -> None:
+        if gate is self._answers:
+            super()._pass_on(source, to, gate)
+            return
+        with contextlib.suppress(OSError):
+            begun = False
+            with source.makefile("rb") as sent:
+                # The first message, that of the login, has a length and no type.
+                while head := sent.read(5 if begun else 4):
+                    whole = head + sent.read(struct.unpack(">I", head[-4:])[0] - 4)
+                    if begun and head[:1] == b"S" and self.armed.is_set():
+                        self.armed.clear()
+                        to.sendall(struct.pack(">ci", b"H", 4))  # Flush: answer now
+                        self.held.set()
+                        self.go_on.wait(20)
+                    to.sendall(whole)
+                    begun = True
+        for end in (source, to):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_batch_whose_session_ends_right_after_its_commit(database_url: str, admin: Connection) -> None:
+    def work() -> None:
+        with store.batch() as batch:
+            batch.one(ADD, id=1, name="a")
+
+    with _HoldsTheEnd(database_url) as proxy:
+        url = make_conninfo(proxy.database_url, sslmode="disable", gssencmode="disable")
+        with Store.open(url, pool_size=1) as store:
+            pid = store.one(BACKEND)
+            proxy.armed.set()
+            thread, errors = outcome(work)
+            assert proxy.held.wait(10)
+            until(lambda: count(admin) == 1, "the batch was done")
+            terminate(admin, pid)
+            proxy.go_on.set()
+            thread.join(10)
+            assert not thread.is_alive()
+            [error] = errors
+            assert isinstance(error, Unavailable)
+            assert error.outcome_unknown
+            assert not error.retryable
+            assert store.one(COUNT) == 1
+            assert store._pool.in_use() == 0
 
 
 def test_many_threads_through_an_outage_lose_and_double_nothing(proxy: Proxy, admin: Connection) -> None:

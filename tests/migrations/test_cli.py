@@ -103,7 +103,7 @@ def test_printed_sql_is_what_apply_applies(empty_database_url: str, database: Co
 
 def test_no_database_url() -> None:
     code, _, err = run("", "status")
-    assert (code, err) == (1, "error: database_url is missing: pass --database-url or set DATABASE_URL\n")
+    assert (code, err) == (2, "error: database_url is missing: pass --database-url or set DATABASE_URL\n")
 
 
 def test_unreachable_server_and_no_password_shown() -> None:

@@ -273,7 +273,7 @@ def test_threads_that_are_cancelled_lose_nothing(database_url: str, monkeypatch:
             with store.transaction() as tx, tx.transaction():
                 number = next(numbers)
                 tx.one(ADD, id=number, name=f"never there {number}")
-                tx.run(SLEEP, seconds=0.4)
+                tx.run(SLEEP, seconds=5.0)
 
         def in_a_stream() -> None:
             with store.stream(SLEEPS, size=1) as rows:
@@ -281,10 +281,10 @@ def test_threads_that_are_cancelled_lose_nothing(database_url: str, monkeypatch:
 
         def in_a_batch() -> None:
             with store.batch() as batch:
-                batch.run(SLEEP, seconds=0.4)
+                batch.run(SLEEP, seconds=5.0)
 
         def alone() -> None:
-            store.run(SLEEP, seconds=0.4)
+            store.run(SLEEP, seconds=5.0)
 
         for work in (in_a_transaction, in_a_stream, in_a_batch, alone):
             threads = [in_thread(work) for _ in range(3)]
@@ -301,7 +301,7 @@ def test_threads_that_are_cancelled_lose_nothing(database_url: str, monkeypatch:
         assert store.one(COUNT) == 0
 
 
-SLEEPS = GET.__class__("items/sleeps", "SELECT pg_sleep(0.2)::text FROM generate_series(1, 3)", str)
+SLEEPS = GET.__class__("items/sleeps", "SELECT pg_sleep(2)::text FROM generate_series(1, 3)", str)
 
 
 def asleep(database_url: str) -> int:

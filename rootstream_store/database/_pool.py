@@ -29,6 +29,8 @@ __all__ = ["Pool"]
 # One wait inside a longer one: after it gave up on a dead server the pool tries to grow again only when it is
 # asked again, so a single long wait would not notice that the server is back (psycopg issues 1315, 438).
 _WAIT_SLICE = 0.5
+# So long a connection must have been missing before another is made in its place.
+_MISSING_FOR = 1.5
 _numbers = itertools.count(1)
 _log = logging.getLogger("rootstream_store")
 
@@ -48,6 +50,7 @@ class Pool:
         self._lost: deque[_PooledConnection] = deque()
         self._accounts = threading.Lock()
         self._missing_since: float | None = None
+        self._most_there = 0
         self._phantoms = 0
         info = conninfo(settings)
         self.several_hosts = names_several_hosts(info)
@@ -198,11 +201,14 @@ class Pool:
             if there >= self.settings.pool_size or self._connects.connecting_since(now - 2 * _WAIT_SLICE):
                 self._missing_since = None
             elif self._missing_since is None:
-                # Look again after another wait: a connection on its way from one to the other counts as
-                # neither.
-                self._missing_since = now
-            elif now - self._missing_since >= _WAIT_SLICE / 2:
+                # Look again, and at the most seen of many looks: a connection on its way from one thread to
+                # another counts as neither.
+                self._missing_since, self._most_there = now, there
+            elif now - self._missing_since < _MISSING_FOR:
+                self._most_there = max(there, self._most_there)
+            else:
                 self._missing_since = None
+                there = max(there, self._most_there)
                 # An exception in a cycle with its own traceback may still hold the connection: that one comes
                 # back.
                 gc.collect()

@@ -21,6 +21,8 @@ __all__ = [
     "CreatedSession",
     "CreatedStream",
     "Event",
+    "Horizon",
+    "InFlightAppend",
     "MonthlyUsage",
     "QuotaUsage",
     "Recording",
@@ -226,7 +228,7 @@ class Event(Record, kw_only=True):
     """One event of the log, never changed."""
 
     position: int
-    """Its place in the whole log. Grows, with gaps; not a safe cursor while transactions are open."""
+    """Its place in the whole log. Grows, with gaps. A cursor up to the horizon: see `events.read_all`."""
     aggregate_id: str
     aggregate_type: str
     version: int
@@ -240,6 +242,36 @@ class Event(Record, kw_only=True):
     user_id: int | None
     """Who caused it. None: the system. Kept when the user is deleted."""
     timestamp: datetime
+
+
+class Horizon(Record, kw_only=True):
+    """How far the log can be read without missing an event."""
+
+    position: int
+    """No event at or below it will be committed any more. 0: none yet."""
+    last_position: int
+    """The last one handed out; those above `position` may be committed, rolled back or on their way."""
+    is_primary: bool
+    """False: a standby, where the locks of writers are not known and `position` means nothing."""
+    is_fresh: bool
+    """False: in a transaction whose snapshot may be older, and shows less than `position` says."""
+
+
+class InFlightAppend(Record, kw_only=True):
+    """A transaction that has appended and not ended: no reader goes beyond its watermark."""
+
+    watermark: int
+    """All events that it appended lie above this position."""
+    pid: int | None
+    """Of its server process (pg_stat_activity). None: a prepared transaction (pg_prepared_xacts)."""
+    role: str | None
+    application_name: str | None
+    client_address: str | None
+    """None: a local socket, or another role's, which only a superuser or pg_read_all_stats sees."""
+    state: str | None
+    """"active", "idle in transaction", … None: as for client_address."""
+    wait_event: str | None
+    transaction_start: datetime | None
 
 
 class Snapshot(Record, kw_only=True):

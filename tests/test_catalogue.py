@@ -51,7 +51,15 @@ PYTHON_TYPES: dict[str, tuple[Any, ...]] = {
 NULLABLE: dict[tuple[str, str], bool] = {
     ("billing/get_quota", "bytes_transferred"): False,  # coalesce over sum
     ("billing/get_quota", "is_over_limit"): False,  # coalesce
+    ("events/find_position", "position"): False,  # begins with 0
+    ("events/get_horizon", "position"): False,  # from a coalesce
+    ("events/get_horizon", "last_position"): False,  # coalesce
+    ("events/get_horizon", "is_primary"): False,  # a function that never answers NULL
+    ("events/get_horizon", "is_fresh"): False,  # a setting that there is
     ("events/get_version", "version"): False,  # coalesce
+    ("events/list_in_flight", "watermark"): False,  # coalesce
+    ("events/list_in_flight", "role"): True,  # a prepared transaction
+    ("events/list_in_flight", "client_address"): True,  # the same, or a local socket
     ("health/describe_server", "database"): False,  # the one we are connected to
     ("health/describe_server", "version"): False,  # a setting that there is
     ("health/describe_server", "is_primary"): False,  # a function that never answers NULL
@@ -286,7 +294,7 @@ def test_null_is_declared_where_the_statement_can_take_it_and_nowhere_else(
     # A value stands for "as it is", "by default" or "whichever" when there is none.
     expected |= {name for name in query.parameters if f"set_{name}" in query.parameters}
     expected |= set(re.findall(r"coalesce\(%\((\w+)\)s", query.text))
-    expected |= set(re.findall(r"%\((\w+)\)s::\w+ IS NULL", query.text))
+    expected |= set(re.findall(r"%\((\w+)\)s::\w+(?:\[\])? IS NULL", query.text))
     expected |= set(re.findall(r"IS DISTINCT FROM %\((\w+)\)s", query.text))
     expected |= {name for file, name in NULL_INSIDE if file == query.name}
     assert query.nullable == expected

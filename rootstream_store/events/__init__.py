@@ -12,8 +12,19 @@ from rootstream_store.events._append import (
     append,
     append_many,
 )
+from rootstream_store.events._horizon import get_horizon, list_in_flight
 from rootstream_store.events._payload import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH
-from rootstream_store.events._read import find_head, get, get_version, list_by_user, read, stream
+from rootstream_store.events._read import (
+    find_head,
+    find_position,
+    get,
+    get_version,
+    list_by_user,
+    read,
+    read_all,
+    stream,
+    stream_all,
+)
 from rootstream_store.events._snapshots import load_snapshot, save_snapshot
 
 __all__ = [
@@ -28,11 +39,16 @@ __all__ = [
     "append",
     "append_many",
     "find_head",
+    "find_position",
     "get",
+    "get_horizon",
     "get_version",
     "list_by_user",
+    "list_in_flight",
     "load_snapshot",
     "read",
+    "read_all",
     "save_snapshot",
     "stream",
+    "stream_all",
 ]

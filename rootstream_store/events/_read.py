@@ -1,23 +1,39 @@
-"""Reading events: of one aggregate, and of one user."""
+"""Reading events: of one aggregate, of one user, and the log as a whole."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 
 from rootstream_store._limit import check_limit
 from rootstream_store.db import Db, repository
+from rootstream_store.errors import InvalidInput
+from rootstream_store.events._horizon import find_horizon
 from rootstream_store.events._keys import LAST, id_text
+from rootstream_store.flow import Flow, one, rows
 from rootstream_store.queries import query
 from rootstream_store.records import AggregateHead, Event
 
-__all__ = ["find_head", "get", "get_version", "list_by_user", "read", "stream"]
+__all__ = [
+    "find_head",
+    "find_position",
+    "get",
+    "get_version",
+    "list_by_user",
+    "read",
+    "read_all",
+    "stream",
+    "stream_all",
+]
 
 _GET = query("events/get", Event)
 _READ_FORWARD = query("events/read_forward", Event)
 _READ_BACKWARD = query("events/read_backward", Event)
+_READ_ALL = query("events/read_all", Event)
 _LIST_BY_USER = query("events/list_by_user", Event)
 _FIND_HEAD = query("events/find_head", AggregateHead)
+_FIND_POSITION = query("events/find_position", int)
 _GET_VERSION = query("events/get_version", int)
 
 
@@ -35,21 +51,20 @@ def read(
     *,
     after_version: int = 0,
     to_version: int | None = None,
+    event_types: Sequence[str] | None = None,
+    since: datetime | None = None,
     limit: int = 1000,
     backward: bool = False,
 ) -> list[Event]:
     """An aggregate's events in the order of their versions; an empty list when there are none.
 
     `after_version` itself is left out: to go on from a snapshot, or from the last event read, pass its
-    version. `to_version` is included; None: up to the newest. `backward`: the newest first. `limit`: 1 to
-    1000.
+    version. `to_version` is included; None: up to the newest. `event_types`: only these; None: all. `since`:
+    only those at or after this time; None: from the first. `backward`: the newest first. `limit`: 1 to 1000.
     """
     return db.all(
         _READ_BACKWARD if backward else _READ_FORWARD,
-        aggregate_id=id_text(aggregate_id),
-        aggregate_type=aggregate_type,
-        after_version=after_version,
-        to_version=LAST if to_version is None else to_version,
+        **_range(aggregate_type, aggregate_id, after_version, to_version, event_types, since),
         limit=check_limit(limit),
     )
 
@@ -62,6 +77,9 @@ def stream(
     *,
     after_version: int = 0,
     to_version: int | None = None,
+    event_types: Sequence[str] | None = None,
+    since: datetime | None = None,
+    backward: bool = False,
     size: int = 1000,
 ) -> AbstractContextManager[Iterator[Event]]:
     """As `read`, for any number of events: `with events.stream(db, …) as found:`.
@@ -69,14 +87,60 @@ def stream(
     They arrive `size` at a time and need not fit in memory. Keeps one connection until the block ends.
     """
     return db.stream(
-        _READ_FORWARD,
+        _READ_BACKWARD if backward else _READ_FORWARD,
         size=size,
-        aggregate_id=id_text(aggregate_id),
-        aggregate_type=aggregate_type,
-        after_version=after_version,
-        to_version=LAST if to_version is None else to_version,
+        **_range(aggregate_type, aggregate_id, after_version, to_version, event_types, since),
         limit=LAST,
     )
+
+
+@repository
+def read_all(
+    db: Db,
+    *,
+    after_position: int = 0,
+    to_position: int | None = None,
+    aggregate_type: str | None = None,
+    event_types: Sequence[str] | None = None,
+    since: datetime | None = None,
+    limit: int = 1000,
+) -> list[Event]:
+    """Events of the whole log in the order of their positions, up to the horizon: none is ever missed, and
+    those of one aggregate come in the order of their versions.
+
+    Go on with `after_position` of the last event read. `to_position` is included; None: up to the horizon,
+    which is never passed. `aggregate_type`, `event_types`: only these; None: all. `since`: only those at or
+    after this time; where to begin is then looked up. `limit`: 1 to 1000.
+
+    Raises Unavailable on a standby, Conflict in a transaction that is repeatable read or serializable.
+    """
+    check_limit(limit)
+    filters = _filters(aggregate_type, event_types, since)
+    return db.flow(_read_all(after_position, to_position, filters, limit))
+
+
+@repository
+def stream_all(
+    db: Db,
+    *,
+    after_position: int = 0,
+    to_position: int | None = None,
+    aggregate_type: str | None = None,
+    event_types: Sequence[str] | None = None,
+    since: datetime | None = None,
+    size: int = 1000,
+) -> AbstractContextManager[Iterator[Event]]:
+    """As `read_all`, for any number of events, up to what is the horizon now: `with events.stream_all(db) as
+    found:`. They arrive `size` at a time. Keeps one connection until the block ends."""
+    filters = _filters(aggregate_type, event_types, since)
+    return db.flow(_stream_all(after_position, to_position, filters, size))
+
+
+@repository
+def find_position(db: Db, at: datetime) -> int:
+    """The position of the last event before a point in time, 0 when there is none: `read_all` after it begins
+    with the first event at that time. Where clocks were set back, one of the places that fit."""
+    return db.one(_FIND_POSITION, at=at)
 
 
 @repository
@@ -106,3 +170,61 @@ def list_by_user(
         before_position=LAST if before_position is None else before_position,
         limit=check_limit(limit),
     )
+
+
+def _range(
+    aggregate_type: str,
+    aggregate_id: str | int,
+    after_version: int,
+    to_version: int | None,
+    event_types: Sequence[str] | None,
+    since: datetime | None,
+) -> dict[str, object]:
+    return {
+        "aggregate_id": id_text(aggregate_id),
+        "after_version": after_version,
+        "to_version": LAST if to_version is None else to_version,
+        **_filters(aggregate_type, event_types, since),
+    }
+
+
+def _filters(
+    aggregate_type: str | None, event_types: Sequence[str] | None, since: datetime | None
+) -> dict[str, object]:
+    if isinstance(event_types, str):  # a sequence, too
+        raise InvalidInput("event_types", "must be a list of event types", event_types)
+    return {
+        "aggregate_type": aggregate_type,
+        "event_types": None if event_types is None else list(event_types),
+        "since": since,
+    }
+
+
+def _bounds(after_position: int, to_position: int | None, since: datetime | None) -> Flow[dict[str, object]]:
+    """Where a reader of the whole log begins and ends."""
+    horizon = yield from find_horizon()
+    if type(after_position) is int and since is not None:
+        after_position = max(after_position, (yield from one(_FIND_POSITION, at=since)))
+    last = horizon.position if to_position is None else to_position
+    if type(last) is int:  # else the query says what is wrong with it
+        last = min(last, horizon.position)
+    return {"after_position": after_position, "to_position": last}
+
+
+def _read_all(
+    after_position: int, to_position: int | None, filters: dict[str, object], limit: int
+) -> Flow[list[Event]]:
+    since = filters["since"]
+    bounds = yield from _bounds(after_position, to_position, since)  # type: ignore[arg-type]  # a filter's own type
+    return (yield from rows(_READ_ALL, **bounds, **filters, limit=limit))
+
+
+def _stream_all(
+    after_position: int, to_position: int | None, filters: dict[str, object], size: int
+) -> Flow[AbstractContextManager[Iterator[Event]]]:
+    since = filters["since"]
+    bounds = yield from _bounds(after_position, to_position, since)  # type: ignore[arg-type]  # a filter's own type
+    opened: AbstractContextManager[Iterator[Event]] = yield lambda db: db.stream(
+        _READ_ALL, size=size, **bounds, **filters, limit=LAST
+    )
+    return opened

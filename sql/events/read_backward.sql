@@ -1,4 +1,5 @@
 -- An aggregate's events after one version up to and including another, newest first.
+-- rootstream: null event_types, since
 SELECT
     position,
     aggregate_id,
@@ -15,5 +16,7 @@ WHERE aggregate_id = %(aggregate_id)s::text
     AND aggregate_type = %(aggregate_type)s::text
     AND version > %(after_version)s::bigint
     AND version <= %(to_version)s::bigint
+    AND (%(event_types)s::text[] IS NULL OR event_type = ANY(%(event_types)s::text[]))
+    AND (%(since)s::timestamptz IS NULL OR timestamp >= %(since)s::timestamptz)
 ORDER BY version DESC
 LIMIT %(limit)s::bigint

@@ -30,6 +30,7 @@ TO rootstream_app;
 REVOKE ALL ON event_log, aggregates FROM rootstream_app;
 GRANT SELECT, INSERT ON event_log TO rootstream_app;
 GRANT SELECT, INSERT, UPDATE ON aggregates TO rootstream_app;
+GRANT SELECT ON event_log_in_flight TO rootstream_app;
 
 -- For the default values of their columns.
 GRANT USAGE ON SEQUENCE event_log_position_seq, usage_logs_id_seq TO rootstream_app;

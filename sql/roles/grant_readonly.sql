@@ -22,9 +22,13 @@ usage_logs,
 billing_accounts,
 aggregates,
 event_log,
+event_log_in_flight,
 snapshots,
 schema_migrations
 TO rootstream_readonly;
+
+-- To tell how far the log is complete.
+GRANT SELECT ON SEQUENCE event_log_position_seq TO rootstream_readonly;
 
 -- Column by column, without the secret: password_hash, token_hash, stream_key. A right to the whole table would win.
 REVOKE ALL ON users, sessions, streams FROM rootstream_readonly;

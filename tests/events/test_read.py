@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -237,6 +238,7 @@ def test_plan_reads_no_more_rows_than_it_answers(
 ) -> None:
     """The tail of 10 events out of 20,000 must cost 10 rows."""
     text = (sql_root() / f"events/{name}.sql").read_text()
+    text = re.sub(r"%\((event_types|since)\)s", "NULL", text)
     for number, parameter in enumerate(params, 1):
         text = text.replace(f"%({parameter})s", f"${number}")
     populated.execute(f"SET plan_cache_mode = {mode}".encode())

@@ -41,6 +41,8 @@ class Plan:
 
 # Areas and queries without a plan worth guarding.
 EXEMPT: Final = {
+    "events/get_horizon": "reads a sequence and the locks of the server, no table",
+    "events/list_in_flight": "the same",
     "health/": "reads settings, no table",
     "maintenance/": "calls functions that change the schema, once a day",
     "metrics/": "reads the system catalogue",
@@ -55,6 +57,8 @@ _VALUES: Final[dict[str, object]] = {
     "aggregate_id": BUSY_AGGREGATE,
     "aggregate_type": "stream",
     "after_id": 0,
+    "after_position": 0,
+    "at": datetime.now(UTC) - timedelta(minutes=30_000),
     "after_version": 0,
     "avatar_url": None,
     "batch": 1000,
@@ -78,7 +82,7 @@ _VALUES: Final[dict[str, object]] = {
     "event_id": UUID(int=1),
     "event_ids": [UUID(int=n) for n in range(3)],
     "event_type": "viewer_join",
-    "event_types": ["ViewerJoined"] * 3,
+    "event_types": None,
     "expected": 20_000,
     "expires_at": None,
     "file_path": "new file",
@@ -117,6 +121,7 @@ _VALUES: Final[dict[str, object]] = {
     "stronger_hash": None,
     "subscription_tier": "pro",
     "thumbnail_url": None,
+    "to_position": 2**63 - 1,
     "to_version": 2**63 - 1,
     "token_hash": hashlib.sha256(b"29999").digest(),
     "until": _LAST_MONTH + timedelta(days=9),
@@ -150,7 +155,17 @@ def _pages(
 
 
 _PLAIN: Final[dict[str, object]] = {"user_id": PLAIN_USER, "stream_id": PLAIN_STREAM}
-_MANY: Final[dict[str, Any]] = {"event_data": "[{}, {}, {}]", "user_ids": [1, 2, None]}
+_MANY: Final[dict[str, Any]] = {
+    "event_types": ["ViewerJoined"] * 3,
+    "event_data": "[{}, {}, {}]",
+    "user_ids": [1, 2, None],
+}
+
+
+def _events(index: str, **middle: object) -> tuple[Plan, ...]:
+    """The plans of the first page of events and of one from the middle."""
+    return Plan({index}, 100, {"since": None}), Plan({index}, 100, {"since": None, **middle})
+
 
 PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "billing/delete": _one("billing_accounts_user_id_key"),
@@ -170,12 +185,23 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "events/append_new": _one("aggregates_pkey", rows=0, aggregate_id="new"),
     "events/find_equal_snapshot": _one("snapshots_pkey"),
     "events/find_head": _one("aggregates_pkey"),
+    # Sixteen halvings of 60,000 positions, each with a way down the index.
+    "events/find_position": _one("event_log_position_idx", rows=20),
     "events/find_latest_snapshot": _pages("snapshots_pkey", rows=1, to_version=10_050),
     "events/get": _one("event_log_pkey"),
     "events/get_version": _one("aggregates_pkey"),
     "events/list_by_user": _pages("event_log_user_id_idx", sparse=_PLAIN, before_position=30_000),
-    "events/read_backward": _pages("event_log_pkey", to_version=10_000),
-    "events/read_forward": _pages("event_log_pkey", after_version=10_000),
+    # A filter costs what it passes over: a third of the events are of a user.
+    "events/read_all": (
+        Plan({"event_log_position_idx"}, 100, {"since": None, "aggregate_type": None}),
+        Plan(
+            {"event_log_position_idx"},
+            320,
+            {"since": None, "aggregate_type": "user", "after_position": 30_000},
+        ),
+    ),
+    "events/read_backward": _events("event_log_pkey", to_version=10_000),
+    "events/read_forward": _events("event_log_pkey", after_version=10_000),
     # The event, and the head row that the foreign key asks for.
     "events/save_snapshot": _one("event_log_pkey", "snapshots_pkey", rows=2, version=15_001),
     # The stream that the foreign key asks for, and with a session that one.

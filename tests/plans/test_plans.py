@@ -28,10 +28,9 @@ USERS: Final = {
     for index in {index for plans in PLANS.values() for plan in plans for index in plan.indexes}
 }
 # Indexes that no query uses, and that are there all the same.
-UNIQUE_ONLY: Final = {"recordings_file_path_key"}
+UNIQUE_ONLY: Final = {"recordings_file_path_key", "event_log_event_id_key"}
 AHEAD: Final = {
-    # Index → what it is for: a reader of the whole log follows it by position; a person looks for a time.
-    "event_log_position_idx": "SELECT version FROM event_log WHERE position > 3 ORDER BY position LIMIT 9",
+    # Index → what it is for: a person looks for a time.
     "event_log_timestamp_idx": "SELECT count(*) FROM event_log WHERE timestamp > now() - interval '1 hour'",
 }
 OF_THE_LEDGER: Final = {"schema_migrations_pkey"}

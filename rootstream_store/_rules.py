@@ -51,11 +51,6 @@ RULES = {
     "usage_logs_event_type_format": "must be 1 to 64 of a-z, 0-9 and _, beginning with a letter",
     "usage_logs_bytes_transferred_range": "must be at least 0",
     "usage_logs_duration_seconds_range": "must be at least 0",
-    "aggregates_aggregate_id_length": "must be 1 to 255 characters",
-    "aggregates_aggregate_type_length": "must be 1 to 255 characters",
-    "aggregates_version_range": "must be at least 1",
-    "event_log_version_range": "must be at least 1",
-    "event_log_event_type_length": "must be 1 to 255 characters",
     "snapshots_version_range": "must be at least 1",
     "snapshots_schema_version_range": "must be at least 1",
 }

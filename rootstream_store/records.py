@@ -17,6 +17,7 @@ from rootstream_store.secret import Secret
 __all__ = [
     "AggregateHead",
     "Appended",
+    "AppendedTo",
     "BillingAccount",
     "CreatedSession",
     "CreatedStream",
@@ -26,6 +27,7 @@ __all__ = [
     "MonthlyUsage",
     "QuotaUsage",
     "Recording",
+    "RepeatedEvent",
     "Session",
     "Snapshot",
     "Stream",
@@ -222,6 +224,22 @@ class Appended(Record, kw_only=True):
     """Its place in the whole log; see Event."""
     event_id: UUID
     timestamp: datetime
+
+
+class AppendedTo(Appended, kw_only=True):
+    """Where an event stands that was appended together with those of other aggregates."""
+
+    aggregate_id: str
+    aggregate_type: str
+
+
+class RepeatedEvent(AppendedTo, kw_only=True):
+    """What stands in the log where an event would stand, had its append been made before."""
+
+    number: int
+    """Of the event in the append, from 1."""
+    is_same: bool
+    """It is that event."""
 
 
 class Event(Record, kw_only=True):

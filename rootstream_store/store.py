@@ -187,6 +187,8 @@ class Store(Db):
         if atomic:
             with self.transaction() as transaction:
                 return transaction.flow(steps, invalidates=invalidates)
+        if invalidates == ():
+            return drive(self, steps)
         keys = [effect.key for effect in invalidations(invalidates)]
         if not keys:
             return drive(self, steps)
@@ -287,15 +289,26 @@ class Store(Db):
         params: dict[str, object],
     ) -> T:
         query.check(params)
+        observe = self._observe
+        try:
+            if observe is _unobserved:  # not through a function of its own: this is the path of every call
+                return self._once(action, query, params)
+            return observe(query.name, lambda: self._once(action, query, params))  # type: ignore[no-any-return]  # hands through
+        except (Conflict, Unavailable) as error:
+            failure = error
+        return self._again(query.name, lambda: self._once(action, query, params), failure)
 
-        def attempt() -> T:
-            connection = self._pool.acquire()
-            try:
-                return action(connection, query, params)
-            finally:
-                self._pool.release(connection)
-
-        return self._attempt(query.name, attempt)
+    def _once(
+        self,
+        action: Callable[[Connection, Query[R], Mapping[str, object]], T],
+        query: Query[R],
+        params: dict[str, object],
+    ) -> T:
+        connection = self._pool.acquire()
+        try:
+            return action(connection, query, params)
+        finally:
+            self._pool.release(connection)
 
     def _on_a_connection(self, action: Callable[[Connection], T]) -> T:
         with self._connection() as connection:
@@ -305,16 +318,19 @@ class Store(Db):
         try:
             return self._observe(name, attempt)  # type: ignore[no-any-return]  # hands through
         except (Conflict, Unavailable) as error:
-            # Retryable here means that nothing was applied: a read, a write that was never done, or one that
-            # was rolled back for another.
-            if not error.retryable or not self.settings.retry_deadline:
-                raise
-            read_only = error.sqlstate == READ_ONLY
+            failure = error
+        return self._again(name, attempt, failure)
+
+    def _again(self, name: str, attempt: Callable[[], T], failure: Conflict | Unavailable) -> T:
+        # Retryable here means that nothing was applied: a read, a write that was never done, or one that was
+        # rolled back for another.
+        if not failure.retryable or not self.settings.retry_deadline:
+            raise failure
         return self._retrying(  # type: ignore[no-any-return]  # hands through
             lambda: self._observe(name, attempt),
             (Conflict, Unavailable),
             None,
-            read_only=read_only,
+            read_only=failure.sqlstate == READ_ONLY,
         )
 
     def _retrying(
@@ -347,7 +363,7 @@ class Store(Db):
 
 
 def _execute_and_count(connection: Connection, query: Query[Any], params: Mapping[str, object]) -> int:
-    return execute(connection, query, params).rowcount
+    return execute(connection, query, params).count
 
 
 def _unobserved(_: str, action: Callable[[], T]) -> T:

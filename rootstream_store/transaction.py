@@ -71,7 +71,7 @@ class Transaction(Db):
         return self._perform(fetch_all, query, params)
 
     def run(self, query: Query[Any], /, **params: object) -> int:
-        return self._perform(execute, query, params).rowcount
+        return self._perform(execute, query, params).count
 
     @contextmanager
     def stream(self, query: Query[R], /, *, size: int = 1000, **params: object) -> Generator[Iterator[R]]:

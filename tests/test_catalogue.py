@@ -52,6 +52,8 @@ NULLABLE: dict[tuple[str, str], bool] = {
     ("billing/get_quota", "bytes_transferred"): False,  # coalesce over sum
     ("billing/get_quota", "is_over_limit"): False,  # coalesce
     ("events/find_position", "position"): False,  # begins with 0
+    ("events/find_repeated", "number"): False,  # ordinality
+    ("events/find_repeated", "is_same"): False,  # of columns that are NOT NULL, or IS NOT DISTINCT FROM
     ("events/get_horizon", "position"): False,  # from a coalesce
     ("events/get_horizon", "last_position"): False,  # coalesce
     ("events/get_horizon", "is_primary"): False,  # a function that never answers NULL
@@ -277,8 +279,13 @@ def test_a_read_that_may_be_repeated_has_no_effects(query: Query[Any], connectio
 
 # Parameters that may be None for a reason that the statement does not show.
 NULL_INSIDE = {
-    (f"events/append_many_{mode}", "metadata") for mode in ("any", "exact", "existing", "new")
-}  # an array that is not sent when none of the events has metadata
+    # An array that is not sent when none of the events has metadata.
+    *((f"events/append_many_{mode}", "metadata") for mode in ("any", "exact", "existing", "new")),
+    ("events/append_together", "metadata"),
+    ("events/find_repeated", "metadata"),
+    # No version was expected: the ids alone tell.
+    ("events/find_repeated", "expected"),
+}
 
 
 @each_query
@@ -305,7 +312,7 @@ def stored_as_they_are(text: str) -> Iterator[tuple[str, str, str]]:
     text = re.sub(r"%\((\w+)\)s", r"%\1", text)
     parameter = r"%(\w+)::[a-z ]+"
     for insert in re.finditer(r"INSERT INTO (\w+)(?: AS \w+)? \(([^)]*)\)\s*(?:VALUES \(|SELECT)", text):
-        values = re.split(r"\n *(?:\)|FROM\b)|\)\n", text[insert.end() :], maxsplit=1)[0]
+        values = re.split(r"\n *(?:\)|FROM\b|WHERE\b)|\)\n", text[insert.end() :], maxsplit=1)[0]
         columns = [column.strip() for column in insert[2].split(",")]
         while "(" in values:  # what is within parentheses is an expression
             values = re.sub(r"\([^()]*\)", "", values)

@@ -763,7 +763,7 @@ def test_the_rows_of_a_large_answer_are_not_kept(items: Store) -> None:
     items.all(NUMBERS, count=5000)
     connection = items._pool.acquire()
     try:
-        assert connection._reused_cursor is None
+        assert connection.transformer.pgresult is None
     finally:
         items._pool.release(connection)
 

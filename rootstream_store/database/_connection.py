@@ -1,5 +1,5 @@
-"""One PostgreSQL connection as this library uses it: limits set on connect, types fixed, one cursor
-reused."""
+"""One PostgreSQL connection as this library uses it: limits set on connect, types fixed, statements prepared
+once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any, Self
 
 import msgspec
 import psycopg
+from psycopg import abc
+from psycopg.adapt import Transformer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.rows import TupleRow, tuple_row
+from psycopg.rows import TupleRow
 from psycopg.types.json import set_json_loads
 from psycopg.types.numeric import Int8BinaryDumper
 
@@ -21,8 +23,7 @@ __all__ = ["Connection", "conninfo", "names_several_hosts"]
 
 
 class Connection(psycopg.Connection[TupleRow]):
-    """A connection in autocommit that remembers when it was last used and keeps one cursor for short
-    statements."""
+    """A connection in autocommit that remembers when it was last used and what it has prepared."""
 
     last_used: float = 0.0
     in_transaction: bool = False
@@ -30,7 +31,7 @@ class Connection(psycopg.Connection[TupleRow]):
     connection is given back: the transaction was torn."""
     handed_out: bool = False
     """Between the pool's acquire and release."""
-    _reused_cursor: psycopg.Cursor[TupleRow] | None = None
+    _transformer: abc.Transformer | None = None
 
     @classmethod
     def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
@@ -46,21 +47,16 @@ class Connection(psycopg.Connection[TupleRow]):
         set_json_loads(msgspec.json.decode, self)
         # Above the number of queries there are, so that none is prepared twice.
         self.prepared_max = 1000
+        self.prepared: set[bytes] = set()
         self.last_used = time.monotonic()
 
     @property
-    def reused_cursor(self) -> psycopg.Cursor[TupleRow]:
-        """A cursor for statements whose rows are fetched at once. Making one for each call costs a quarter of
-        it."""
-        cursor = self._reused_cursor
-        if cursor is None:
-            cursor = self._reused_cursor = self.cursor(binary=True, row_factory=tuple_row)
-        return cursor
-
-    def forget_cursor(self) -> None:
-        """Lets go of the cursor and of the rows it holds: a large result must not stay in memory until the
-        next call."""
-        self._reused_cursor = None
+    def transformer(self) -> abc.Transformer:
+        """Turns values into what the server is sent, and back; it remembers how for each type."""
+        transformer = self._transformer
+        if transformer is None:
+            transformer = self._transformer = Transformer(self)
+        return transformer
 
 
 def conninfo(settings: Settings) -> str:

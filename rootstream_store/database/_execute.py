@@ -14,6 +14,7 @@ from psycopg.rows import TupleRow
 
 from rootstream_store._sql_text import line_column
 from rootstream_store.database._connection import Connection
+from rootstream_store.database._prepared import Result, Unprepared, run_prepared
 from rootstream_store.database._translate import close_if_useless, translate, undecodable
 from rootstream_store.errors import RootStreamError, TooManyRows
 from rootstream_store.queries import Query, row_checker
@@ -30,21 +31,16 @@ __all__ = [
 
 R = TypeVar("R")
 
-_MANY = 1000
 _PLACEHOLDER = re.compile(r"%(?:\((\w+)\)s|%)")
 _numbers = itertools.count(1)
 
 
-def execute(
-    connection: Connection, query: Query[Any], params: Mapping[str, object]
-) -> psycopg.Cursor[TupleRow]:
-    """Runs `query` and returns the cursor with its result: the connection's own, which the next call uses
-    again. `params` were checked."""
+def execute(connection: Connection, query: Query[Any], params: Mapping[str, object]) -> Result:
+    """Runs `query` and returns its result. `params` were checked."""
     try:
-        # Prepared at first use, except where PgBouncer stands between.
-        return connection.reused_cursor.execute(
-            query.text, params, prepare=connection.prepare_threshold is not None
-        )
+        if connection.prepare_threshold is None:  # PgBouncer stands between
+            return Unprepared(connection.cursor(binary=True).execute(query.text, params, prepare=False))
+        return run_prepared(connection, query, params)
     except psycopg.Error as error:
         raise _translated(error, connection, query, params) from error
 
@@ -58,22 +54,20 @@ def fetch_one(connection: Connection, query: Query[R], params: Mapping[str, obje
 def fetch_up_to_one(connection: Connection, query: Query[R], params: Mapping[str, object]) -> tuple[R, ...]:
     """The one row of `query` or nothing, as a tuple: the value of a row may be None itself. Raises
     TooManyRows."""
-    cursor = execute(connection, query, params)
-    rows = fetch_rows(cursor, query)
+    result = execute(connection, query, params)
+    rows = _rows(result, query)
     if not rows:
         return ()
     if len(rows) > 1:
         raise TooManyRows(f"at most one row expected, not {len(rows)}", query=query.file)
-    return (query.make_row(lambda: _columns(cursor))(rows[0]),)
+    return (query.make_row(result.columns)(rows[0]),)
 
 
 def fetch_all(connection: Connection, query: Query[R], params: Mapping[str, object]) -> list[R]:
     """All rows of `query`."""
-    cursor = execute(connection, query, params)
-    rows = fetch_rows(cursor, query)
-    make = query.make_row(lambda: _columns(cursor))
-    if len(rows) > _MANY:
-        connection.forget_cursor()
+    result = execute(connection, query, params)
+    rows = _rows(result, query)
+    make = query.make_row(result.columns)
     return [make(row) for row in rows]
 
 
@@ -145,8 +139,12 @@ def copy_rows(
 def fetch_rows(cursor: psycopg.Cursor[TupleRow], query: Query[Any]) -> list[TupleRow]:
     """The rows that `cursor` holds, decoded. Raises DatabaseError for a value that Python cannot hold, and
     QueryError for a statement that has no rows."""
+    return _rows(Unprepared(cursor), query)
+
+
+def _rows(result: Result, query: Query[Any]) -> list[TupleRow]:
     try:
-        return cursor.fetchall()
+        return result.rows()
     except psycopg.ProgrammingError as error:
         raise translate(error, file=query.file) from error
     except (psycopg.Error, RecursionError, msgspec.DecodeError, ValueError) as error:

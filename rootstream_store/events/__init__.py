@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from rootstream_store.events._append import (
+from rootstream_store.events._append import append, append_many
+from rootstream_store.events._append_together import AggregateEvents, append_together
+from rootstream_store.events._appender import Appender
+from rootstream_store.events._horizon import get_horizon, list_in_flight
+from rootstream_store.events._new_event import (
     ANY,
     EXISTS,
     MAX_BATCH_EVENTS,
     NO_STREAM,
     Expected,
     NewEvent,
-    append,
-    append_many,
+    follows,
 )
-from rootstream_store.events._horizon import get_horizon, list_in_flight
 from rootstream_store.events._payload import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH
 from rootstream_store.events._read import (
     find_head,
@@ -34,12 +36,16 @@ __all__ = [
     "MAX_PAYLOAD_BYTES",
     "MAX_PAYLOAD_DEPTH",
     "NO_STREAM",
+    "AggregateEvents",
+    "Appender",
     "Expected",
     "NewEvent",
     "append",
     "append_many",
+    "append_together",
     "find_head",
     "find_position",
+    "follows",
     "get",
     "get_horizon",
     "get_version",

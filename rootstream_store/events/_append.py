@@ -1,61 +1,37 @@
-"""Appending: one statement moves the head row of the aggregate and inserts the events, or does neither."""
+"""Appending to one aggregate: one statement moves its head row and inserts the events, or does neither."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
-import msgspec
 from uuid_utils.compat import uuid7
 
 from rootstream_store.db import Db, repository
-from rootstream_store.errors import Conflict, InvalidInput, VersionConflict
-from rootstream_store.events._keys import id_text
+from rootstream_store.errors import AlreadyExists, InvalidInput, RootStreamError, Unavailable
+from rootstream_store.events._keys import check_name, id_text
+from rootstream_store.events._new_event import (
+    ANY,
+    EXISTS,
+    NO_STREAM,
+    Expected,
+    NewEvent,
+    Where,
+    alone,
+    check_events,
+    check_expected,
+    columns_of,
+    in_list,
+    with_ids,
+)
 from rootstream_store.events._payload import to_json
-from rootstream_store.flow import Flow, maybe, rows
+from rootstream_store.events._refusal import attempt, explain, find_repeated, settled
+from rootstream_store.flow import Flow, maybe
 from rootstream_store.queries import Query, query
-from rootstream_store.records import AggregateHead, Appended
+from rootstream_store.records import Appended
 
-__all__ = ["ANY", "EXISTS", "MAX_BATCH_EVENTS", "NO_STREAM", "Expected", "NewEvent", "append", "append_many"]
-
-
-class Expected(enum.Enum):
-    """What an append expects of its aggregate where it does not name a version."""
-
-    ANY = "any version"
-    """Whatever there is. Writers queue; none is refused."""
-    NO_STREAM = "no event yet"
-    EXISTS = "at least one event"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-ANY = Expected.ANY
-NO_STREAM = Expected.NO_STREAM
-EXISTS = Expected.EXISTS
-
-MAX_BATCH_EVENTS = 10_000
-"""Most events of one `append_many`."""
-MAX_BATCH_BYTES = 64 * 1024 * 1024
-"""Most bytes of JSON data of one `append_many`; jsonb itself ends at 256 MB."""
-
-
-class NewEvent(msgspec.Struct, frozen=True):
-    """An event to append."""
-
-    event_type: str
-    """1 to 255 characters."""
-    data: object
-    """A dict, list, dataclass or msgspec.Struct, or the bytes of a JSON object or array."""
-    metadata: object = None
-    """As `data`. None: none."""
-    user_id: int | None = None
-    """Who caused it. None: the system."""
-    event_id: UUID | None = None
-    """None: a new UUIDv7."""
-
+__all__ = ["append", "append_many", "located"]
 
 _APPEND = {
     ANY: query("events/append_any", Appended),
@@ -69,7 +45,6 @@ _APPEND_MANY = {
     EXISTS: query("events/append_many_existing", Appended),
 }
 _APPEND_MANY_EXACT = query("events/append_many_exact", Appended)
-_FIND_HEAD = query("events/find_head", AggregateHead)
 
 
 @repository
@@ -84,28 +59,41 @@ def append(
     metadata: object = None,
     user_id: int | None = None,
     event_id: UUID | None = None,
+    correlation_id: UUID | str | None = None,
+    causation_id: UUID | str | None = None,
 ) -> Appended:
     """Appends one event and tells where it went. Versions count from 1 without gaps.
 
     `data`, `metadata`: a dict, list, dataclass or msgspec.Struct, or the bytes of a JSON object or array, of
     at most 1 MiB and 100 levels; metadata None: none. `expected`: the version the aggregate must be at (0: no
-    event yet), or ANY, NO_STREAM, EXISTS. `user_id`: who caused it; None: the system. `event_id`: None for a
-    new UUIDv7.
+    event yet), or ANY, NO_STREAM, EXISTS. `user_id`: who caused it; None: the system. `correlation_id`,
+    `causation_id`: kept in the metadata, which must then be an object; see `follows`.
 
-    Raises VersionConflict when the aggregate is at another version, Conflict when it is closed, InvalidInput.
-    The server meets no error in a conflict: a transaction that it happens in goes on.
+    `event_id` makes the append repeatable: made again with the same content it returns the first result, so
+    it can be tried until an answer comes; with other content it raises AlreadyExists. The store itself tries
+    such an append again after a lost connection. The same is true without an id where `expected` is a version
+    or NO_STREAM, but for the caller's own repeats, which conflict. None: a new UUIDv7.
+
+    Raises VersionConflict when the aggregate is at another version, Conflict when it is closed, InvalidInput,
+    AlreadyExists. The server meets no error in a conflict: a transaction that it happens in goes on.
     """
+    check_name(aggregate_type, "aggregate_type")
+    check_name(aggregate_id, "aggregate_id")
+    check_name(event_type, "event_type")
+    if event_id is not None:
+        event = NewEvent(event_type, data, metadata, user_id, event_id, correlation_id, causation_id)
+        return db.flow(_append_chosen(aggregate_type, id_text(aggregate_id), expected, event))
     params: dict[str, object] = {
         "aggregate_id": id_text(aggregate_id),
         "aggregate_type": aggregate_type,
         "event_type": event_type,
-        "event_id": uuid7() if event_id is None else event_id,
+        "event_id": uuid7(),
         "event_data": to_json(data, "data"),
-        "metadata": None if metadata is None else to_json(metadata, "metadata"),
+        "metadata": with_ids(metadata, correlation_id, causation_id),
         "user_id": user_id,
     }
     statement = _choose(expected, _APPEND, _APPEND_EXACT, params)
-    return db.flow(_append(statement, expected, params))
+    return db.flow(_append_one(statement, expected, params))
 
 
 @repository
@@ -120,80 +108,98 @@ def append_many(
     """Appends events to one aggregate, in their order, all or none, in one statement.
 
     At most 10,000 events and 64 MiB. No event: nothing is sent, `expected` is not looked at, and the list is
-    empty. Else as `append`; InvalidInput names the event by its index, from 0: "events[2].data".
+    empty. One event with an `event_id` makes the whole call repeatable, as for `append`. InvalidInput names
+    the event by its index, from 0: "events[2].data". Else as `append`.
     """
-    if not isinstance(events, Sequence) or isinstance(events, str | bytes | bytearray | memoryview):
-        raise InvalidInput("events", "must be a list of NewEvent", repr(type(events)))
-    if len(events) > MAX_BATCH_EVENTS:
-        raise InvalidInput("events", f"may be at most {MAX_BATCH_EVENTS} in one call", len(events))
-    for index, event in enumerate(events):
-        if not isinstance(event, NewEvent):
-            raise InvalidInput(f"events[{index}]", f"must be a NewEvent, not a {type(event).__name__}")
-    data = [to_json(event.data, f"events[{index}].data") for index, event in enumerate(events)]
-    metadata = [
-        "null" if event.metadata is None else to_json(event.metadata, f"events[{index}].metadata")
-        for index, event in enumerate(events)
-    ]
-    for what, texts in (("data", data), ("metadata", metadata)):
-        if sum(map(_size, texts)) > MAX_BATCH_BYTES:
-            raise InvalidInput("events", f"may hold at most {MAX_BATCH_BYTES} bytes of {what} in one call")
-    params: dict[str, object] = {
-        "aggregate_id": id_text(aggregate_id),
-        "aggregate_type": aggregate_type,
-        "count": len(events),
-        "event_types": [event.event_type for event in events],
-        "event_ids": [uuid7() if event.event_id is None else event.event_id for event in events],
-        "user_ids": [event.user_id for event in events],
-        "event_data": f"[{','.join(data)}]",
-        "metadata": f"[{','.join(metadata)}]" if any(text != "null" for text in metadata) else None,
-    }
-    statement = _choose(expected, _APPEND_MANY, _APPEND_MANY_EXACT, params)
-    return db.flow(_append_many(statement, expected, params, events))
+    check_name(aggregate_type, "aggregate_type")
+    check_name(aggregate_id, "aggregate_id")
+    check_events(events)
+    return db.flow(_append_many(aggregate_type, id_text(aggregate_id), expected, events))
 
 
-def _size(text: str) -> int:
-    """In bytes of UTF-8."""
-    return len(text) if text.isascii() else len(text.encode())
-
-
-def _append(
+def _append_one(
     statement: Query[Appended], expected: int | Expected, params: dict[str, object]
 ) -> Flow[Appended]:
-    appended = yield from maybe(statement, **params)
+    try:
+        appended = yield from maybe(statement, **params)
+    except Unavailable as error:
+        if not error.outcome_unknown or expected in (ANY, EXISTS):
+            raise
+        # It cannot be applied twice: the version tells whether it was, and the id whether it was this one.
+        event = {name: [params[name.removesuffix("s")]] for name in ("event_types", "event_ids", "user_ids")}
+        given = params["metadata"]
+        columns = {
+            **event,
+            "event_data": f"[{params['event_data']}]",
+            "metadata": None if given is None else f"[{given}]",
+            "is_repeatable": False,
+        }
+        wanted = str(params["aggregate_type"]), str(params["aggregate_id"])
+        return (yield from _run(*wanted, expected, columns, chosen_ids=(), doubt=error))[0]
     if appended is None:
-        raise (yield from _refusal(statement, expected, params))
+        wanted = str(params["aggregate_type"]), str(params["aggregate_id"])
+        raise (yield from explain([(*wanted, expected)], statement.file))
     return appended
+
+
+def _append_chosen(
+    aggregate_type: str, aggregate_id: str, expected: int | Expected, event: NewEvent
+) -> Flow[Appended]:
+    appended = yield from _append_many(aggregate_type, aggregate_id, expected, [event], alone)
+    return appended[0]
 
 
 def _append_many(
-    statement: Query[Appended],
+    aggregate_type: str,
+    aggregate_id: str,
     expected: int | Expected,
-    params: dict[str, object],
     events: Sequence[NewEvent],
+    where: Where = in_list,
 ) -> Flow[list[Appended]]:
+    check_expected(expected)
+    columns = columns_of(events, where)
     if not events:
         return []
+    chosen = [event.event_id for event in events if event.event_id is not None]
     try:
-        appended = yield from rows(statement, **params)
+        return (yield from _run(aggregate_type, aggregate_id, expected, columns, chosen_ids=chosen))
     except InvalidInput as error:
-        raise _located(error, events) from error
-    if not appended:
-        raise (yield from _refusal(statement, expected, params))
-    return appended
+        raise located(error, events, where) from error
 
 
-def _refusal(
-    statement: Query[Appended], expected: int | Expected, params: dict[str, object]
-) -> Flow[Conflict]:
-    """Why no event was appended, by a second look at the head row."""
-    aggregate_id, aggregate_type = str(params["aggregate_id"]), str(params["aggregate_type"])
-    head = yield from maybe(_FIND_HEAD, aggregate_id=aggregate_id, aggregate_type=aggregate_type)
-    if head is not None and head.is_closed:
-        return Conflict(
-            f"{aggregate_type} {aggregate_id!r} is closed: no further event is accepted", query=statement.file
-        )
-    actual = 0 if head is None else head.version
-    return VersionConflict(aggregate_type, aggregate_id, expected, actual, query=statement.file)
+def _run(
+    aggregate_type: str,
+    aggregate_id: str,
+    expected: int | Expected,
+    columns: Mapping[str, object],
+    *,
+    chosen_ids: Sequence[UUID],
+    doubt: RootStreamError | None = None,
+) -> Flow[list[Appended]]:
+    ids: Any = columns["event_ids"]
+    params: dict[str, object] = {
+        "aggregate_id": aggregate_id,
+        "aggregate_type": aggregate_type,
+        "count": len(ids),
+        **columns,
+    }
+    statement = _choose(expected, _APPEND_MANY, _APPEND_MANY_EXACT, params)
+    is_repeatable = bool(chosen_ids) or expected not in (ANY, EXISTS)
+    appended, later = yield from attempt(statement, params, is_repeatable=is_repeatable)
+    if appended:
+        return appended
+    doubt = later or doubt
+    if chosen_ids or doubt:
+        # Without an id of the caller's only our own attempt counts: at this version, with our ids.
+        version = None if chosen_ids else 0 if expected is NO_STREAM else params.get("expected", 0)
+        owners = {"owner_ids": [aggregate_id] * len(ids), "owner_types": [aggregate_type] * len(ids)}
+        found = yield from find_repeated(columns, owners, version, chosen_ids or ids, doubt)  # type: ignore[arg-type]  # a version
+        first = settled(found, ids, chosen_ids, statement.file)
+        if first is not None:
+            return first
+        if isinstance(later, AlreadyExists):
+            raise later
+    raise (yield from explain([(aggregate_type, aggregate_id, expected)], statement.file))
 
 
 def _choose(
@@ -203,20 +209,19 @@ def _choose(
     params: dict[str, object],
 ) -> Query[Appended]:
     """The statement for `expected`; the version it needs is added to `params`."""
+    check_expected(expected)
     if isinstance(expected, Expected):
         return modes[expected]
-    if type(expected) is not int or expected < 0:
-        raise InvalidInput("expected", "must be a version from 0 on, or ANY, NO_STREAM, EXISTS", expected)
     if expected == 0:
         return modes[NO_STREAM]
     params["expected"] = expected
     return exact
 
 
-def _located(error: InvalidInput, events: Sequence[NewEvent]) -> InvalidInput:
+def located(error: InvalidInput, events: Sequence[NewEvent], where: Where) -> InvalidInput:
     """The error with the index of the event at fault, which arrays and constraints do not tell."""
     for index, event in enumerate(events):
-        found = error if error.field == "event_type" and _is_bad_length(event.event_type) else None
+        found: InvalidInput | None = None
         try:
             _APPEND[ANY].check(
                 {
@@ -233,7 +238,7 @@ def _located(error: InvalidInput, events: Sequence[NewEvent]) -> InvalidInput:
             found = own
         if found is not None:
             return InvalidInput(
-                f"events[{index}].{found.field}",
+                f"{where(index)}{found.field}",
                 found.rule,
                 getattr(event, found.field),
                 sqlstate=error.sqlstate,
@@ -241,7 +246,3 @@ def _located(error: InvalidInput, events: Sequence[NewEvent]) -> InvalidInput:
                 query=error.query,
             )
     return error
-
-
-def _is_bad_length(event_type: object) -> bool:
-    return not isinstance(event_type, str) or not 1 <= len(event_type) <= 255

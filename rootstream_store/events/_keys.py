@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from rootstream_store.errors import InvalidInput
 
-__all__ = ["LAST", "id_text"]
+__all__ = ["LAST", "MAX_NAME_LENGTH", "check_name", "id_text", "is_name"]
 
 LAST = 2**63 - 1
 """Above every version and position."""
+
+
+MAX_NAME_LENGTH = 255
+"""Most characters of an aggregate's type and id and of an event's type."""
+
+
+def is_name(value: object) -> bool:
+    """Whether it has a length that such a name can have; what is no text at all, the statement refuses."""
+    return not isinstance(value, str) or 1 <= len(value) <= MAX_NAME_LENGTH
+
+
+def check_name(value: object, field: str) -> None:
+    """Raises InvalidInput for a name that is empty or too long. The tables do not check it: see migration
+    0005."""
+    if not is_name(value):
+        raise InvalidInput(field, f"must be 1 to {MAX_NAME_LENGTH} characters", value)
 
 
 def id_text(aggregate_id: str | int) -> str:

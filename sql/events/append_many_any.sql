@@ -1,23 +1,32 @@
--- Appends events to an aggregate at whatever version it is, from version 1 where it has none; no row when it is closed.
+-- Appends events to an aggregate at whatever version it is, from version 1 where it has none; no row when it is closed or an id is known.
 -- rootstream: null metadata
 WITH
 -- the head row, moved on or made; whoever else appends to the aggregate waits here
 head AS (
     INSERT INTO aggregates AS a (aggregate_id, aggregate_type, version)
-    VALUES (%(aggregate_id)s::text, %(aggregate_type)s::text, %(count)s::bigint)
+    SELECT
+        %(aggregate_id)s::text,
+        %(aggregate_type)s::text,
+        %(count)s::bigint
+    WHERE NOT (%(is_repeatable)s::boolean AND EXISTS (
+        SELECT FROM event_log WHERE event_id = ANY(%(event_ids)s::uuid[]) AND is_repeatable
+    ))
     ON CONFLICT (aggregate_id, aggregate_type) DO UPDATE
     SET version = a.version + excluded.version
     WHERE NOT a.is_closed
     RETURNING aggregate_id, aggregate_type, version - %(count)s::bigint AS base
 )
 
-INSERT INTO event_log (aggregate_id, aggregate_type, version, event_type, event_id, event_data, metadata, user_id)
+INSERT INTO event_log (
+    aggregate_id, aggregate_type, version, event_type, event_id, is_repeatable, event_data, metadata, user_id
+)
 SELECT
     head.aggregate_id,
     head.aggregate_type,
     head.base + given.ordinality,
     given.event_type,
     given.event_id,
+    %(is_repeatable)s::boolean,
     given.event_data,
     nullif(given.metadata, 'null'::jsonb),
     given.user_id

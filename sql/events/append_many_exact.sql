@@ -1,4 +1,4 @@
--- Appends events to an aggregate at exactly this version; no row when it is at another one or closed.
+-- Appends events to an aggregate at exactly this version; no row when it is at another one or closed, or an id is known.
 -- rootstream: null metadata
 WITH
 -- the head row, moved on; none when another writer came first, and no error
@@ -9,16 +9,22 @@ head AS (
         AND aggregate_type = %(aggregate_type)s::text
         AND version = %(expected)s::bigint
         AND NOT is_closed
+        AND NOT (%(is_repeatable)s::boolean AND EXISTS (
+            SELECT FROM event_log WHERE event_id = ANY(%(event_ids)s::uuid[]) AND is_repeatable
+        ))
     RETURNING aggregate_id, aggregate_type, version - %(count)s::bigint AS base
 )
 
-INSERT INTO event_log (aggregate_id, aggregate_type, version, event_type, event_id, event_data, metadata, user_id)
+INSERT INTO event_log (
+    aggregate_id, aggregate_type, version, event_type, event_id, is_repeatable, event_data, metadata, user_id
+)
 SELECT
     head.aggregate_id,
     head.aggregate_type,
     head.base + given.ordinality,
     given.event_type,
     given.event_id,
+    %(is_repeatable)s::boolean,
     given.event_data,
     nullif(given.metadata, 'null'::jsonb),
     given.user_id

@@ -91,8 +91,10 @@ _VALUES: Final[dict[str, object]] = {
     "ip_address": IPv4Address("192.0.2.7"),
     "is_active": False,
     "is_available": False,
+    "is_atomic": True,
     "is_public": False,
     "is_recorded": True,
+    "is_repeatable": True,
     "joined": 2,
     "kept_hash": None,
     "left": 1,
@@ -138,7 +140,7 @@ def values_of(plan: Plan, parameters: Mapping[str, str | None]) -> dict[str, obj
     """A value for each parameter of a query."""
     known: dict[str, Any] = {name: True for name in parameters if name.startswith("set_")}
     known |= _VALUES
-    return {name: plan.values.get(name, known[name]) for name in parameters}
+    return {name: plan.values[name] if name in plan.values else known[name] for name in parameters}
 
 
 def _one(*indexes: str, rows: int = 1, tables: int | None = None, **values: object) -> tuple[Plan]:
@@ -162,6 +164,19 @@ _MANY: Final[dict[str, Any]] = {
 }
 
 
+_HEAD_AND_ID: Final = ("aggregates_pkey", "event_log_event_id_key")
+_TOGETHER: Final[dict[str, Any]] = {
+    **_MANY,
+    "aggregate_ids": [BUSY_AGGREGATE, "1000", "new"],
+    "aggregate_types": ["stream"] * 3,
+    "expected": [20_000, -1, 0],
+    "counts": [1, 1, 1],
+    "owner_ids": [BUSY_AGGREGATE, "1000", "new"],
+    "owner_types": ["stream"] * 3,
+    "chosen_ids": [],
+}
+
+
 def _events(index: str, **middle: object) -> tuple[Plan, ...]:
     """The plans of the first page of events and of one from the middle."""
     return Plan({index}, 100, {"since": None}), Plan({index}, 100, {"since": None, **middle})
@@ -178,18 +193,25 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "events/append_any": _one("aggregates_pkey"),
     "events/append_exact": _one("aggregates_pkey"),
     "events/append_existing": _one("aggregates_pkey"),
-    "events/append_many_any": _one("aggregates_pkey", **_MANY),
-    "events/append_many_exact": _one("aggregates_pkey", **_MANY),
-    "events/append_many_existing": _one("aggregates_pkey", **_MANY),
-    "events/append_many_new": _one("aggregates_pkey", rows=0, aggregate_id="new", **_MANY),
+    "events/append_many_any": _one(*_HEAD_AND_ID, **_MANY),
+    "events/append_many_exact": _one(*_HEAD_AND_ID, **_MANY),
+    "events/append_many_existing": _one(*_HEAD_AND_ID, **_MANY),
+    "events/append_many_new": _one(*_HEAD_AND_ID, rows=0, aggregate_id="new", **_MANY),
     "events/append_new": _one("aggregates_pkey", rows=0, aggregate_id="new"),
+    # The head rows of two are locked, then moved; the third is made.
+    "events/append_together": _one(*_HEAD_AND_ID, rows=4, **_TOGETHER),
     "events/find_equal_snapshot": _one("snapshots_pkey"),
     "events/find_head": _one("aggregates_pkey"),
     # Sixteen halvings of 60,000 positions, each with a way down the index.
+    # Three by their place, none by its id.
+    "events/find_repeated": _one(
+        "event_log_pkey", "event_log_event_id_key", rows=3, **{**_TOGETHER, "expected": 3}
+    ),
     "events/find_position": _one("event_log_position_idx", rows=20),
     "events/find_latest_snapshot": _pages("snapshots_pkey", rows=1, to_version=10_050),
     "events/get": _one("event_log_pkey"),
     "events/get_version": _one("aggregates_pkey"),
+    "events/list_heads": _one("aggregates_pkey", rows=2, **_TOGETHER),
     "events/list_by_user": _pages("event_log_user_id_idx", sparse=_PLAIN, before_position=30_000),
     # A filter costs what it passes over: a third of the events are of a user.
     "events/read_all": (

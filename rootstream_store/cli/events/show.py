@@ -21,8 +21,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "show",
         help="the events of one aggregate",
-        description="Prints the events of one aggregate, oldest first, one a line: position, time, aggregate, "
-        "version, type, user, data, metadata.",
+        description="Prints the events of one aggregate, oldest first, one a line: position, time, "
+        "aggregate, version, type, user, data, metadata.",
     )
     parser.add_argument("aggregate_type", metavar="TYPE")
     parser.add_argument("aggregate_id", metavar="ID")

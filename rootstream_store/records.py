@@ -25,6 +25,7 @@ __all__ = [
     "Horizon",
     "InFlightAppend",
     "MonthlyUsage",
+    "MovedHead",
     "QuotaUsage",
     "Recording",
     "RepeatedEvent",
@@ -213,6 +214,17 @@ class AggregateHead(Record, kw_only=True):
     version: int
     """Of its last event."""
     is_closed: bool
+
+
+class MovedHead(Record, kw_only=True):
+    """The head row of an aggregate that events are about to be written to."""
+
+    aggregate_id: str
+    aggregate_type: str
+    version: int
+    """Of the last of these events."""
+    moved_at: datetime
+    """By the server's clock, after the row was locked."""
 
 
 class Appended(Record, kw_only=True):

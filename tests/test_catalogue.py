@@ -59,6 +59,7 @@ NULLABLE: dict[tuple[str, str], bool] = {
     ("events/get_horizon", "is_primary"): False,  # a function that never answers NULL
     ("events/get_horizon", "is_fresh"): False,  # a setting that there is
     ("events/get_version", "version"): False,  # coalesce
+    ("events/move_heads", "moved_at"): False,  # the clock
     ("events/list_in_flight", "watermark"): False,  # coalesce
     ("events/list_in_flight", "role"): True,  # a prepared transaction
     ("events/list_in_flight", "client_address"): True,  # the same, or a local socket

@@ -6,6 +6,7 @@ from rootstream_store.events._append import append, append_many
 from rootstream_store.events._append_together import AggregateEvents, append_together
 from rootstream_store.events._appender import Appender
 from rootstream_store.events._horizon import get_horizon, list_in_flight
+from rootstream_store.events._import import PastEvent, import_events
 from rootstream_store.events._new_event import (
     ANY,
     EXISTS,
@@ -40,6 +41,7 @@ __all__ = [
     "Appender",
     "Expected",
     "NewEvent",
+    "PastEvent",
     "append",
     "append_many",
     "append_together",
@@ -49,6 +51,7 @@ __all__ = [
     "get",
     "get_horizon",
     "get_version",
+    "import_events",
     "list_by_user",
     "list_in_flight",
     "load_snapshot",

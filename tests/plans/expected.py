@@ -41,6 +41,7 @@ class Plan:
 
 # Areas and queries without a plan worth guarding.
 EXEMPT: Final = {
+    "events/copy_events": "COPY has no plan",
     "events/get_horizon": "reads a sequence and the locks of the server, no table",
     "events/list_in_flight": "the same",
     "health/": "reads settings, no table",
@@ -214,6 +215,7 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "events/list_heads": _one("aggregates_pkey", rows=2, **_TOGETHER),
     "events/list_by_user": _pages("event_log_user_id_idx", sparse=_PLAIN, before_position=30_000),
     # A filter costs what it passes over: a third of the events are of a user.
+    "events/move_heads": _one("aggregates_pkey", rows=2, **_TOGETHER),
     "events/read_all": (
         Plan({"event_log_position_idx"}, 100, {"since": None, "aggregate_type": None}),
         Plan(

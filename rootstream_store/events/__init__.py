@@ -12,7 +12,10 @@ from rootstream_store.events._append import (
     append,
     append_many,
 )
+from rootstream_store.events._close import close, reopen
+from rootstream_store.events._fold import Fold, Loaded
 from rootstream_store.events._horizon import get_horizon, list_in_flight
+from rootstream_store.events._load import load
 from rootstream_store.events._payload import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH
 from rootstream_store.events._read import (
     find_head,
@@ -25,7 +28,8 @@ from rootstream_store.events._read import (
     stream,
     stream_all,
 )
-from rootstream_store.events._snapshots import load_snapshot, save_snapshot
+from rootstream_store.events._snapshots import load_snapshot, prune_snapshots, save_snapshot
+from rootstream_store.events._types import EventTypes, TypedEvent, Upcaster
 
 __all__ = [
     "ANY",
@@ -34,10 +38,16 @@ __all__ = [
     "MAX_PAYLOAD_BYTES",
     "MAX_PAYLOAD_DEPTH",
     "NO_STREAM",
+    "EventTypes",
     "Expected",
+    "Fold",
+    "Loaded",
     "NewEvent",
+    "TypedEvent",
+    "Upcaster",
     "append",
     "append_many",
+    "close",
     "find_head",
     "find_position",
     "get",
@@ -45,9 +55,12 @@ __all__ = [
     "get_version",
     "list_by_user",
     "list_in_flight",
+    "load",
     "load_snapshot",
+    "prune_snapshots",
     "read",
     "read_all",
+    "reopen",
     "save_snapshot",
     "stream",
     "stream_all",

@@ -37,8 +37,9 @@ class Fold(Generic[S]):
     class, or any function without parameters.
 
     `schema_version`: of the shape and the meaning of the state, from 1. Raise it whenever `apply` or the
-    state changes: snapshots of other versions are not read. Snapshots are told apart by it alone: of two
-    different folds of one aggregate type each needs a number of its own.
+    state changes: snapshots of other versions are not read. Snapshots are told apart by it alone: where an
+    aggregate type has two folds, each needs a number of its own, and on one Store a load with another
+    function is refused. None: no snapshot is read or saved.
 
     `snapshot_every`: a load that has come past a multiple of so many events since the last snapshot saves
     one. None: never, for a role or a standby that cannot write; those of others are read all the same.
@@ -56,7 +57,7 @@ class Fold(Generic[S]):
         initial: Callable[[], S],
         *,
         types: None = None,
-        schema_version: int = 1,
+        schema_version: int | None = 1,
         snapshot_every: int | None = 100,
         keep_snapshots: int = 2,
         state_type: Any = None,
@@ -68,7 +69,7 @@ class Fold(Generic[S]):
         initial: Callable[[], S],
         *,
         types: EventTypes[E],
-        schema_version: int = 1,
+        schema_version: int | None = 1,
         snapshot_every: int | None = 100,
         keep_snapshots: int = 2,
         state_type: Any = None,
@@ -79,7 +80,7 @@ class Fold(Generic[S]):
         initial: Callable[[], S],
         *,
         types: EventTypes[Any] | None = None,
-        schema_version: int = 1,
+        schema_version: int | None = 1,
         snapshot_every: int | None = 100,
         keep_snapshots: int = 2,
         state_type: Any = None,
@@ -87,10 +88,10 @@ class Fold(Generic[S]):
         for name, function in (("apply", apply), ("initial", initial)):
             if not callable(function):
                 raise InvalidInput(name, "must be a function", function)
-        settings = {"schema_version": schema_version, "keep_snapshots": keep_snapshots}
-        if snapshot_every is not None:
-            settings["snapshot_every"] = snapshot_every
-        for name, value in settings.items():
+        settings = {"schema_version": schema_version, "snapshot_every": snapshot_every}
+        for name, value in [*settings.items(), ("keep_snapshots", keep_snapshots)]:
+            if value is None and name in settings:
+                continue
             if type(value) is not int or not 1 <= value < 2**63:
                 raise InvalidInput(name, "must be a whole number from 1 on", value)
         if types is not None and not isinstance(types, EventTypes):
@@ -99,12 +100,12 @@ class Fold(Generic[S]):
         self.initial = initial
         self.types = types
         self.schema_version = schema_version
-        self.snapshot_every = snapshot_every
+        self.snapshot_every = None if schema_version is None else snapshot_every
         self.keep_snapshots = keep_snapshots
         self._decode: Callable[[str], S] = msgspec.json.Decoder(
             type(initial()) if state_type is None else state_type
         ).decode
-        self.is_checked = snapshot_every is None
+        self.is_checked = self.snapshot_every is None
         """Whether a state was found to come back from JSON, so that the first load tells and not the
         hundredth event."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
+import weakref
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar, overload
@@ -30,6 +32,12 @@ _PAGE = 256
 """Events of one statement. Even if all had data and metadata of the largest size, their JSON, with the blanks
 that jsonb adds, stays below 1 GB, where PostgreSQL's texts end."""
 
+_NO_SNAPSHOT = 0
+"""A schema version that no snapshot has."""
+
+_owners: weakref.WeakKeyDictionary[Db, dict[tuple[str, int], object]] = weakref.WeakKeyDictionary()
+"""By aggregate type and schema version: the code that folded first."""
+
 _warned: set[tuple[str, str]] = set()
 
 
@@ -44,6 +52,8 @@ class _Page(msgspec.Struct, frozen=True, kw_only=True):
     """JSON. None: no snapshot."""
     events: str | None
     """A JSON array of arrays; see RawEvent. None: no event."""
+    is_writable: bool
+    """False: on a standby, or in a read-only transaction."""
 
 
 class _StoredEvent(msgspec.Struct, array_like=True, frozen=True):
@@ -99,12 +109,13 @@ def load(
     Past each hundredth event (see `Fold.snapshot_every`) a snapshot is saved on the way and old ones are
     deleted, in a transaction or savepoint of its own. A load never fails for that, nor waits for another that
     does the same: when it cannot be saved, or the state is above 1 MiB, a warning is logged, the first time.
-    Nothing is saved with `to_version`. A role that may not write, and a standby, should have
-    `snapshot_every=None`, to be spared the attempt.
+    Nothing is saved with `to_version`, on a standby and in a read-only transaction. A role that may not write
+    snapshots should have `snapshot_every=None`, to be spared the attempt.
 
     A snapshot whose state does not fit the type of the state, or that is of another schema version, is passed
     over. Raises InvalidInput for a state that does not come back from JSON (told at the first load with a
-    Fold), and what EventTypes and the function raise, with the event in a note.
+    Fold) and for another fold of the same type and schema version; and what EventTypes and the function
+    raise, with the event in a note.
     """
     if isinstance(fold, Fold):
         if initial is not None:
@@ -113,12 +124,14 @@ def load(
         first = initial if callable(initial) else lambda: copy.deepcopy(initial)
         fold = Fold(fold, first)
         fold.is_checked = True  # at each snapshot, not at each call
+    if fold.schema_version is not None and type(aggregate_type) is str:  # else the query tells of it
+        _claim(db, aggregate_type, fold.schema_version, fold.apply)
     return db.flow(_load(fold, (aggregate_type, id_text(aggregate_id)), to_version))
 
 
 def _load(fold: Fold[S], key: tuple[str, str], to_version: int | None) -> Flow[Loaded[S]]:
     state, version, position, base = fold.initial(), 0, 0, 0
-    schema_version = fold.schema_version
+    schema_version = fold.schema_version or _NO_SNAPSHOT
     params = {"aggregate_type": key[0], "aggregate_id": key[1]}
     params_end = LAST if to_version is None else to_version
     is_last = False
@@ -136,7 +149,7 @@ def _load(fold: Fold[S], key: tuple[str, str], to_version: int | None) -> Flow[L
                 state = fold.from_snapshot(page.state)
             except msgspec.MsgspecError as error:
                 _warn(key[0], f"snapshots of schema version {schema_version} are of another shape: {error}")
-                schema_version = 0  # none
+                schema_version = _NO_SNAPSHOT
                 continue
             version = base = page.version
             position = page.position
@@ -145,7 +158,7 @@ def _load(fold: Fold[S], key: tuple[str, str], to_version: int | None) -> Flow[L
         state, version, position, count = _apply(fold, key, state, page.events)
         is_last = count < _PAGE
     loaded = Loaded(state, version, position)
-    if version > base and to_version is None:
+    if version > base and to_version is None and page.is_writable:
         yield from _keep(fold, params, loaded, base)
     return loaded
 
@@ -210,6 +223,25 @@ def _keep(fold: Fold[S], params: dict[str, str], loaded: Loaded[S], base: int) -
         except RootStreamError as error:
             # The caller asked for the state, and has it. The next load tries again.
             _warn(aggregate_type, f"no snapshot was saved: {type(error).__name__}: {error}")
+
+
+def _claim(db: Db, aggregate_type: str, schema_version: int, apply: Callable[..., Any]) -> None:
+    """Refuses a fold that would read the snapshots of another as its own."""
+    code = _code_of(apply)
+    if _owners.setdefault(db, {}).setdefault((aggregate_type, schema_version), code) != code:
+        raise InvalidInput(
+            "schema_version",
+            f"must differ from that of another fold of {aggregate_type}: they would read each other's "
+            "snapshots",
+            schema_version,
+        )
+
+
+def _code_of(function: Any) -> object:
+    """What tells functions apart; the same for all that one `def` or `lambda` made."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(getattr(function, "__func__", function), "__code__", function)
 
 
 def _warn(aggregate_type: str, what: str) -> None:

@@ -3,7 +3,9 @@ SELECT
     coalesce(snapshot.version, 0) AS version,
     coalesce(snapshot.position, 0) AS position,
     snapshot.state::text AS state,
-    tail.events
+    tail.events,
+    -- Not on a standby.
+    current_setting('transaction_read_only') = 'off' AS is_writable
 FROM (SELECT %(after_version)s::bigint AS version) AS known
 -- Schema version 0 is nobody's: there the events alone are read.
 LEFT JOIN LATERAL (

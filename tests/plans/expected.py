@@ -203,7 +203,11 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     # The snapshot, and half of the events to the next one, of which there are ten thousand.
     "events/load": (
         Plan({"snapshots_pkey", "event_log_pkey"}, 51, {"to_version": 10_050, "limit": 256}),
-        Plan({"snapshots_pkey", "event_log_pkey"}, 256, {"to_version": 10_050, "schema_version": 9, "limit": 256}),
+        Plan(
+            {"snapshots_pkey", "event_log_pkey"},
+            256,
+            {"to_version": 10_050, "schema_version": 9, "limit": 256},
+        ),
     ),
     "events/prune_snapshots": _one("snapshots_pkey", rows=600),
     "events/read_all": (

@@ -6,7 +6,7 @@ import copy
 import functools
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, overload
 from uuid import UUID
@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from rootstream_store.db import Db, repository
-from rootstream_store.errors import InvalidInput, RootStreamError
+from rootstream_store.errors import InvalidInput, NotFound, RootStreamError
 from rootstream_store.events._fold import Fold, Loaded
 from rootstream_store.events._keys import LAST, id_text
 from rootstream_store.events._types import RawEvent
@@ -113,9 +113,9 @@ def load(
     snapshots should have `snapshot_every=None`, to be spared the attempt.
 
     A snapshot whose state does not fit the type of the state, or that is of another schema version, is passed
-    over. Raises InvalidInput for a state that does not come back from JSON (told at the first load with a
-    Fold) and for another fold of the same type and schema version; and what EventTypes and the function
-    raise, with the event in a note.
+    over. Raises NotFound when an event is missing in between, InvalidInput for a state that does not come
+    back from JSON (told at the first load with a Fold) and for another fold of the same type and schema
+    version; and what EventTypes and the function raise, with the event in a note.
     """
     if isinstance(fold, Fold):
         if initial is not None:
@@ -155,18 +155,30 @@ def _load(fold: Fold[S], key: tuple[str, str], to_version: int | None) -> Flow[L
             position = page.position
         if page.events is None:
             break
-        state, version, position, count = _apply(fold, key, state, page.events)
-        is_last = count < _PAGE
+        found: list[RawEvent] | list[_StoredEvent] = (
+            _decode(page.events) if fold.types is None else _decode_raw(page.events)
+        )
+        _check_versions(found, version, key)
+        state = _apply(fold, key, state, found)
+        version, position = found[-1].version, found[-1].position
+        is_last = len(found) < _PAGE
     loaded = Loaded(state, version, position)
     if version > base and to_version is None and page.is_writable:
         yield from _keep(fold, params, loaded, base)
     return loaded
 
 
-def _apply(fold: Fold[S], key: tuple[str, str], state: S, document: str) -> tuple[S, int, int, int]:
-    """The state after these events, the version and position of the last one, and their number."""
+def _check_versions(found: Sequence[RawEvent | _StoredEvent], after: int, key: tuple[str, str]) -> None:
+    """A state without some of its events would be wrong, and nobody would see it."""
+    if found[0].version == after + 1 and found[-1].version == after + len(found):
+        return
+    missing = next(number for number, event in enumerate(found, after + 1) if event.version != number)
+    wanted: dict[str, object] = {"aggregate_type": key[0], "aggregate_id": key[1], "version": missing}
+    raise NotFound("event", wanted, query=_LOAD.file)
+
+
+def _apply(fold: Fold[S], key: tuple[str, str], state: S, found: list[RawEvent] | list[_StoredEvent]) -> S:
     apply, types = fold.apply, fold.types
-    found: list[RawEvent] | list[_StoredEvent] = _decode(document) if types is None else _decode_raw(document)
     event: Any = None
     try:
         for event in found:
@@ -177,7 +189,7 @@ def _apply(fold: Fold[S], key: tuple[str, str], state: S, document: str) -> tupl
     except Exception as error:
         error.add_note(f"folding {event.event_type}, version {event.version} of {key[0]} {key[1]!r}")
         raise
-    return state, found[-1].version, found[-1].position, len(found)
+    return state
 
 
 def _event(stored: _StoredEvent, key: tuple[str, str]) -> Event:

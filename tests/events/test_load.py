@@ -15,7 +15,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rootstream_store import events
-from rootstream_store.errors import InvalidInput
+from rootstream_store.errors import InvalidInput, NotFound
 from rootstream_store.events import Fold, Loaded, NewEvent, _load
 from rootstream_store.records import Event
 from rootstream_store.store import Store
@@ -288,6 +288,24 @@ def test_loaders_at_once_all_succeed(store: Store) -> None:
     assert len(versions(store)) == 1
 
 
+def test_what_is_loaded_while_others_append_is_of_one_moment(store: Store) -> None:
+    fold = Fold(count, Counted, snapshot_every=5, keep_snapshots=1)
+    loads: list[Loaded[Counted]] = []
+
+    def write() -> None:
+        for _ in range(40):
+            events.append_many(store, "Stream", "a", [NewEvent("Added", {"n": 1})] * 3)
+
+    def read() -> None:
+        while not loads or loads[-1].version < 360:
+            loads.append(events.load(store, "Stream", "a", fold))
+
+    assert together([write] * 3 + [read] * 3) == [None] * 6
+    assert len({loaded.version for loaded in loads}) > 10
+    for loaded in loads:
+        assert loaded.state == Counted(loaded.version, list(range(1, loaded.version + 1)))
+
+
 def test_a_load_waits_for_no_other_transaction(store: Store) -> None:
     """Two that load the same aggregates in another order would else be a deadlock."""
     fold = Fold(count, Counted, snapshot_every=3, keep_snapshots=1)
@@ -426,6 +444,24 @@ def test_the_type_of_the_state_may_be_given(store: Store) -> None:
 
 
 # --- mistakes
+
+
+def test_a_missing_event_is_told(store: Store, connection: psycopg.Connection) -> None:
+    """Which only a hand in the database can bring about."""
+    connection.execute(
+        "INSERT INTO event_log (aggregate_type, aggregate_id, version, event_type, event_data) "
+        """SELECT 'Stream', id, n, 'Added', '{"n": 1}' FROM unnest(ARRAY['a', 'b']) AS id """
+        "CROSS JOIN generate_series(1, 600) AS n WHERE (id, n) NOT IN (('a', 300), ('b', 1))"
+    )
+    for aggregate_id, version in (("a", 300), ("b", 1)):
+        with pytest.raises(NotFound) as caught:
+            events.load(store, "Stream", aggregate_id, Fold(count, Counted))
+        assert caught.value.key == {
+            "aggregate_type": "Stream",
+            "aggregate_id": aggregate_id,
+            "version": version,
+        }
+    assert events.load(store, "Stream", "a", Fold(count, Counted), to_version=299).version == 299
 
 
 def test_two_folds_of_one_type_need_schema_versions_of_their_own(store: Store) -> None:

@@ -274,6 +274,7 @@ class EventLog(RuleBasedStateMachine):
             self.model.loaded(
                 key, fold.schema_version, fold.snapshot_every, fold.keep_snapshots, loaded.state
             )
+            self.check_snapshots(self.db, key, self.model.of(key))
 
     @rule(key=KEYS, fold=st.sampled_from(FOLDS), version=VERSIONS, right=st.booleans())
     def save_snapshot(self, key: Key, fold: Fold[Any], version: int, right: bool) -> None:
@@ -395,26 +396,30 @@ class EventLog(RuleBasedStateMachine):
     # --- the end
 
     def teardown(self) -> None:
-        """What is committed is all that is there."""
-        while getattr(self, "open", None):
-            self.roll_back()
+        """What is seen in the transaction is what stays after its commit, or what was there before."""
         if not hasattr(self, "model"):
             return
-        for key, aggregate in self.model.aggregates.items():
-            self.check_aggregate(key, aggregate)
+        self.check(self.db)
+        while self.open:
+            if len(self.model.log()) % 2:
+                self.commit()
+            else:
+                self.roll_back()
+        self.check(self.store)
 
-    def check_aggregate(self, key: Key, aggregate: Aggregate) -> None:
-        assert [as_written(event) for event in events.read(self.store, *key)] == aggregate.events
-        head = events.find_head(self.store, *key)
-        if not aggregate.events:
-            assert head is None
-            return
-        assert head is not None
-        assert (head.version, head.is_closed) == (aggregate.version, aggregate.is_closed)
+    def check(self, db: Db) -> None:
+        for key, aggregate in self.model.aggregates.items():
+            assert [as_written(event) for event in events.read(db, *key)] == aggregate.events
+            head = events.find_head(db, *key)
+            assert (head.version if head else 0) == events.get_version(db, *key) == aggregate.version
+            assert (head is not None and head.is_closed) == aggregate.is_closed
+            self.check_snapshots(db, key, aggregate)
+
+    def check_snapshots(self, db: Db, key: Key, aggregate: Aggregate) -> None:
         for schema_version, known in aggregate.snapshots.items():
             versions: list[int] = []
             while snapshot := events.load_snapshot(
-                self.store,
+                db,
                 *key,
                 schema_version=schema_version,
                 to_version=versions[-1] - 1 if versions else None,

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from rootstream_store.db import Db, repository
-from rootstream_store.errors import InvalidInput, NotFound, RootStreamError
+from rootstream_store.errors import DatabaseError, InvalidInput, NotFound, RootStreamError
 from rootstream_store.events._fold import Fold, Loaded
 from rootstream_store.events._keys import LAST, id_text
 from rootstream_store.events._types import RawEvent
@@ -133,7 +133,7 @@ def _load(fold: Fold[S], key: tuple[str, str], to_version: int | None) -> Flow[L
     state, version, position, base = fold.initial(), 0, 0, 0
     schema_version = fold.schema_version or _NO_SNAPSHOT
     params = {"aggregate_type": key[0], "aggregate_id": key[1]}
-    params_end = LAST if to_version is None else to_version
+    end = LAST if to_version is None else to_version
     is_last = False
     while not is_last:
         page = yield from one(
@@ -141,7 +141,7 @@ def _load(fold: Fold[S], key: tuple[str, str], to_version: int | None) -> Flow[L
             **params,
             schema_version=schema_version,
             after_version=version,
-            to_version=params_end,
+            to_version=end,
             limit=_PAGE,
         )
         if page.state is not None:
@@ -155,9 +155,7 @@ def _load(fold: Fold[S], key: tuple[str, str], to_version: int | None) -> Flow[L
             position = page.position
         if page.events is None:
             break
-        found: list[RawEvent] | list[_StoredEvent] = (
-            _decode(page.events) if fold.types is None else _decode_raw(page.events)
-        )
+        found = _decoded(page.events, key, is_raw=fold.types is not None)
         _check_versions(found, version, key)
         state = _apply(fold, key, state, found)
         version, position = found[-1].version, found[-1].position
@@ -168,9 +166,18 @@ def _load(fold: Fold[S], key: tuple[str, str], to_version: int | None) -> Flow[L
     return loaded
 
 
+def _decoded(document: str, key: tuple[str, str], *, is_raw: bool) -> list[RawEvent] | list[_StoredEvent]:
+    try:
+        return _decode_raw(document) if is_raw else _decode(document)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise DatabaseError(
+            f"an event of {key[0]} {key[1]!r} cannot be read by Python: {error}", query=_LOAD.file
+        ) from error
+
+
 def _check_versions(found: Sequence[RawEvent | _StoredEvent], after: int, key: tuple[str, str]) -> None:
     """A state without some of its events would be wrong, and nobody would see it."""
-    if found[0].version == after + 1 and found[-1].version == after + len(found):
+    if found[-1].version == after + len(found):
         return
     missing = next(number for number, event in enumerate(found, after + 1) if event.version != number)
     wanted: dict[str, object] = {"aggregate_type": key[0], "aggregate_id": key[1], "version": missing}

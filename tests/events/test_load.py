@@ -15,7 +15,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rootstream_store import events
-from rootstream_store.errors import InvalidInput, NotFound
+from rootstream_store.errors import DatabaseError, InvalidInput, NotFound
 from rootstream_store.events import Fold, Loaded, NewEvent, _load
 from rootstream_store.records import Event
 from rootstream_store.store import Store
@@ -494,6 +494,23 @@ def test_a_fold_without_a_schema_version_has_nothing_to_do_with_snapshots(store:
 
 def one_more(state: int, _: Event) -> int:
     return state + 1
+
+
+@pytest.mark.parametrize(
+    ("data", "timestamp"),
+    [("{}", "-infinity"), ('{"n": ' + "[" * 3000 + "]" * 3000 + "}", "2026-01-01 00:00:00Z")],
+    ids=["time", "depth"],
+)
+def test_an_event_that_python_cannot_read_is_told(
+    store: Store, connection: psycopg.Connection, data: str, timestamp: str
+) -> None:
+    connection.execute(
+        "INSERT INTO event_log (aggregate_type, aggregate_id, version, event_type, event_data, timestamp) "
+        "VALUES ('Stream', 'a', 1, 'E', %s, %s)",
+        [data, timestamp],
+    )
+    with pytest.raises(DatabaseError, match="an event of Stream 'a' cannot be read by Python"):
+        events.load(store, "Stream", "a", keep_all, list)
 
 
 def test_an_error_of_the_fold_names_the_event(store: Store) -> None:

@@ -443,7 +443,7 @@ def test_the_log_is_what_the_model_says(log: Store) -> None:
     run_state_machine_as_test(
         EventLog,
         settings=settings(
-            max_examples=100,
+            max_examples=80,
             stateful_step_count=50,
             deadline=None,  # a commit takes what it takes
             suppress_health_check=[HealthCheck.too_slow],  # the same

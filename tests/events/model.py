@@ -93,16 +93,18 @@ class Model:
             return Conflict
         return None
 
-    def loaded(self, key: Key, schema_version: int, every: int | None, keep: int, state: Any) -> None:
-        """What a load of the newest version leaves behind; `state` is what it must have found."""
+    def loaded(self, key: Key, schema_version: int, every: int | None, keep: int, state: Any) -> bool:
+        """What a load of the newest version leaves behind; `state` is what it must have found. True: a
+        snapshot."""
         aggregate = self.of(key)
         base = aggregate.newest_snapshot(schema_version)
         if every is None or aggregate.version // every <= base // every:
-            return
+            return False
         known = aggregate.snapshots.setdefault(schema_version, {})
         known[aggregate.version] = state
         for version in sorted(known, reverse=True)[keep:]:
             del known[version]
+        return True
 
     def prune(self, key: Key, keep: int, schema_version: int | None) -> int:
         deleted = 0

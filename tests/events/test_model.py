@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -120,6 +121,8 @@ class RolledBack(Exception):
 
 class EventLog(RuleBasedStateMachine):
     store: ClassVar[Store]
+    seen: ClassVar[Counter[str]] = Counter()
+    """How often what matters happened, so that a machine that hardly does anything is noticed."""
 
     @initialize()
     def begin_anew(self) -> None:
@@ -148,6 +151,7 @@ class EventLog(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule()
     def commit(self) -> None:
+        self.seen["commit"] += 1
         block, self.db, _, _ = self.open.pop()
         block.__exit__(None, None, None)
         if not self.open:
@@ -156,6 +160,7 @@ class EventLog(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule()
     def roll_back(self) -> None:
+        self.seen["roll back"] += 1
         block, self.db, model, self.watermark = self.open.pop()
         beside = self.model.aggregates.get(self.key(("Stream", "beside")))
         self.model = model
@@ -201,6 +206,7 @@ class EventLog(RuleBasedStateMachine):
             with pytest.raises(RootStreamError) as caught:
                 call(self.db, key, expected)
             assert type(caught.value) is kind
+            self.seen[kind.__name__] += 1
             if isinstance(caught.value, VersionConflict):
                 assert (caught.value.actual, caught.value.expected) == (actual, expected)
             return
@@ -217,6 +223,7 @@ class EventLog(RuleBasedStateMachine):
         for event, place in zip(new, appended, strict=True):
             assert place.position > self.drawn
             self.drawn = place.position
+            self.seen["event"] += 1
             self.model.append(
                 Written(
                     key,
@@ -262,19 +269,40 @@ class EventLog(RuleBasedStateMachine):
 
     # --- folding
 
-    @rule(key=KEYS, fold=st.sampled_from(FOLDS), to_version=st.none() | VERSIONS)
-    def load(self, key: Key, fold: Fold[Any], to_version: int | None) -> None:
+    @rule(key=KEYS, folds=st.lists(st.sampled_from(FOLDS), min_size=1, max_size=4))
+    def load(self, key: Key, folds: list[Fold[Any]]) -> None:
         key = self.key(key)
+        for fold in folds:
+            state = self.check_load(key, fold, None)
+            if fold.schema_version is None:
+                continue
+            self.seen["snapshot read"] += bool(self.model.of(key).newest_snapshot(fold.schema_version))
+            self.seen["snapshot saved"] += self.model.loaded(
+                key, fold.schema_version, fold.snapshot_every, fold.keep_snapshots, state
+            )
+            self.check_snapshots(self.db, key, self.model.of(key))
+
+    @rule(key=KEYS, fold=st.sampled_from(FOLDS), to_version=VERSIONS)
+    def load_as_of(self, key: Key, fold: Fold[Any], to_version: int) -> None:
+        self.check_load(self.key(key), fold, to_version)
+
+    @rule(
+        key=KEYS,
+        new=st.lists(NEW, min_size=1, max_size=5),
+        folds=st.lists(st.sampled_from(FOLDS), min_size=1),
+    )
+    def append_and_load(self, key: Key, new: list[NewEvent], folds: list[Fold[Any]]) -> None:
+        """What programs do: events, a load, further events."""
+        self.append_many(key, "any", new)
+        self.load(key, folds)
+
+    def check_load(self, key: Key, fold: Fold[Any], to_version: int | None) -> Any:
         found = self.model.of(key).events[:to_version]
         loaded = events.load(self.db, *key, fold, to_version=to_version)
         assert loaded.state == folded(fold.apply, fold.initial(), [as_event(event) for event in found])
         assert loaded.version == len(found)
         assert loaded.position == (found[-1].position if found else 0)
-        if to_version is None and fold.schema_version is not None:
-            self.model.loaded(
-                key, fold.schema_version, fold.snapshot_every, fold.keep_snapshots, loaded.state
-            )
-            self.check_snapshots(self.db, key, self.model.of(key))
+        return loaded.state
 
     @rule(key=KEYS, fold=st.sampled_from(FOLDS), version=VERSIONS, right=st.booleans())
     def save_snapshot(self, key: Key, fold: Fold[Any], version: int, right: bool) -> None:
@@ -450,3 +478,13 @@ def test_the_log_is_what_the_model_says(log: Store) -> None:
         ),
     )
     assert log._pool.in_use() == 0
+    for what in (
+        "event",
+        "commit",
+        "roll back",
+        "VersionConflict",
+        "Conflict",
+        "snapshot saved",
+        "snapshot read",
+    ):
+        assert EventLog.seen[what] > 5, EventLog.seen

@@ -143,19 +143,20 @@ def test_what_is_loaded_while_others_append_is_of_one_moment(store: Store) -> No
         assert loaded.state == Counted(loaded.version, list(range(1, loaded.version + 1)))
 
 
-def test_a_load_waits_for_no_other_transaction(store: Store) -> None:
+def test_a_load_waits_for_no_other_transaction(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """Two that load the same aggregates in another order would else be a deadlock."""
     fold = Fold(count, Counted, snapshot_every=3, keep_snapshots=1)
     events.save_snapshot(store, "Stream", "a", version=add(store, 1), state=expected(1))
     add(store, 4)
-    with store.transaction() as transaction:
+    with store.transaction() as transaction, caplog.at_level(logging.WARNING):
         assert events.load(transaction, "Stream", "a", fold).state == expected(5)
         assert versions(transaction) == [5]
         with store.transaction() as second:
-            second.run(_statement("SET LOCAL lock_timeout = '2s'"))
+            second.run(_statement("SET LOCAL lock_timeout = '1s'"))
             assert events.load(second, "Stream", "a", fold).state == expected(5)
             assert versions(second) == [1]
     assert versions(store) == [5]
+    assert not caplog.records, "it waited, and gave up"
 
 
 def _statement(text: str) -> Any:

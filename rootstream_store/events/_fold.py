@@ -42,7 +42,7 @@ class Fold(Generic[S]):
     function is refused. None: no snapshot is read or saved.
 
     `snapshot_every`: a load that has come past a multiple of so many events since the last snapshot saves
-    one. None: never, for a role or a standby that cannot write; those of others are read all the same.
+    one. None: never, for a role that may not write; those of others are read all the same.
     `keep_snapshots`: how many of an aggregate are kept then, from 1; older ones of this schema version are
     deleted. `state_type`: what a snapshot's JSON is decoded to, as msgspec takes it: `dict[int, Viewer]`.
     None: the class of the initial state.
@@ -102,9 +102,12 @@ class Fold(Generic[S]):
         self.schema_version = schema_version
         self.snapshot_every = None if schema_version is None else snapshot_every
         self.keep_snapshots = keep_snapshots
-        self._decode: Callable[[str], S] = msgspec.json.Decoder(
-            type(initial()) if state_type is None else state_type
-        ).decode
+        if state_type is None:
+            state_type = type(initial())
+        try:
+            self._decode: Callable[[str], S] = msgspec.json.Decoder(state_type).decode
+        except TypeError as error:
+            raise InvalidInput("state_type", f"is none that msgspec can decode: {error}") from error
         self.is_checked = self.snapshot_every is None
         """Whether a state was found to come back from JSON, so that the first load tells and not the
         hundredth event."""

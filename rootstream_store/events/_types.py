@@ -81,11 +81,14 @@ class EventTypes(Generic[E]):
         for upcaster in upcasters:
             self._upcasters.setdefault(upcaster.old, []).append(upcaster)
         _check_upcasters(self._upcasters, self._classes)
-        self._decoders = {
-            name: msgspec.json.Decoder(cls).decode
-            for name, cls in self._classes.items()
-            if name not in self._upcasters
-        }
+        self._decoders: dict[str, Callable[[msgspec.Raw], E]] = {}
+        for name, cls in self._classes.items():
+            try:
+                decoder = msgspec.json.Decoder(cls)
+            except TypeError as error:
+                raise InvalidInput("classes", f"{name} is none that msgspec can decode: {error}") from error
+            if name not in self._upcasters:
+                self._decoders[name] = decoder.decode
 
     def __repr__(self) -> str:
         return f"EventTypes({', '.join(self._classes)})"

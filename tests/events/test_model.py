@@ -320,11 +320,20 @@ class EventLog(RuleBasedStateMachine):
         with pytest.raises(refusal):
             events.save_snapshot(self.db, *key, **save)
 
-    @rule(key=KEYS, keep=st.integers(0, 3), schema_version=st.none() | st.integers(1, 3))
-    def prune_snapshots(self, key: Key, keep: int, schema_version: int | None) -> None:
+    @rule(
+        key=KEYS,
+        folds=st.lists(st.sampled_from(FOLDS), max_size=3),
+        keep=st.integers(0, 3),
+        schema_version=st.none() | st.integers(1, 3),
+    )
+    def prune_snapshots(
+        self, key: Key, folds: list[Fold[Any]], keep: int, schema_version: int | None
+    ) -> None:
+        self.load(key, folds)
         key = self.key(key)
         deleted = events.prune_snapshots(self.db, *key, keep=keep, schema_version=schema_version)
         assert deleted == self.model.prune(key, keep, schema_version)
+        self.check_snapshots(self.db, key, self.model.of(key))
 
     @rule(key=KEYS, schema_version=st.integers(1, 3), to_version=st.none() | VERSIONS)
     def load_snapshot(self, key: Key, schema_version: int, to_version: int | None) -> None:

@@ -262,5 +262,11 @@ def test_classes_that_cannot_work_are_refused() -> None:
     for classes in ((Stopped, Stopped2), (dict,), (Stopped, Stopped())):
         with pytest.raises(InvalidInput, match="classes"):
             EventTypes(*classes)
+    # Of two structs without tags nobody could tell which it is.
+    impossible = msgspec.defstruct("Impossible", [("item", Stopped | StreamStarted)])
+    with pytest.raises(InvalidInput, match="Impossible is none that msgspec can decode"):
+        EventTypes(impossible)
+    with pytest.raises(InvalidInput, match="state_type: is none that msgspec can decode"):
+        Fold(lambda state, _: state, dict, state_type=impossible)
     with pytest.raises(InvalidInput, match="unknown"):
         EventTypes(Stopped, unknown="ignore")  # type: ignore[arg-type]  # on purpose

@@ -436,12 +436,18 @@ class EventLog(RuleBasedStateMachine):
         """What is seen in the transaction is what stays after its commit, or what was there before."""
         if not hasattr(self, "model"):
             return
-        self.check(self.db)
-        while self.open:
-            if len(self.model.log()) % 2:
-                self.commit()
-            else:
-                self.roll_back()
+        commits = len(self.model.log()) % 2 == 1
+        try:
+            self.check(self.db)
+        except BaseException:
+            commits = False
+            raise
+        finally:
+            while self.open:
+                if commits:
+                    self.commit()
+                else:
+                    self.roll_back()
         self.check(self.store)
 
     def check(self, db: Db) -> None:

@@ -63,6 +63,11 @@ NULLABLE: dict[tuple[str, str], bool] = {
     ("events/list_in_flight", "watermark"): False,  # coalesce
     ("events/list_in_flight", "role"): True,  # a prepared transaction
     ("events/list_in_flight", "client_address"): True,  # the same, or a local socket
+    ("events/load", "version"): False,  # coalesce
+    ("events/load", "position"): False,  # coalesce
+    ("events/load", "state"): True,  # no snapshot
+    ("events/load", "events"): True,  # an aggregate of no row
+    ("events/load", "is_writable"): False,  # a setting that there is
     ("health/describe_server", "database"): False,  # the one we are connected to
     ("health/describe_server", "version"): False,  # a setting that there is
     ("health/describe_server", "is_primary"): False,  # a function that never answers NULL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,30 @@ def test_readme_quotes_the_quickstart_word_for_word() -> None:
     readme = (_ROOT / "README.md").read_text(encoding="utf-8")
     quoted = readme.split("```python\n", 1)[1].split("```", 1)[0]
     assert quoted == (_ROOT / "docs/examples/quickstart.py").read_text(encoding="utf-8")
+
+
+def test_what_the_page_of_the_event_log_shows_is_in_the_example_it_names() -> None:
+    page = (_ROOT / "docs/events.md").read_text(encoding="utf-8")
+    shown = re.findall(r"<!-- (docs/examples/\w+\.py) -->\n```python\n(.*?)```", page, re.DOTALL)
+    assert shown
+    assert len(shown) == page.count("```python")
+    for example, code in shown:
+        assert code in (_ROOT / example).read_text(encoding="utf-8"), code
+
+
+def test_folding_tells_of_the_room() -> None:
+    done = subprocess.run(
+        [sys.executable, _ROOT / "docs/examples/folding.py"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        "version 220: 21 of 120 are still there",
+        "version 50: 49 were there",
+        "the newest snapshot is of version 220",
+    ]
 
 
 def test_readme_lists_every_setting_with_its_default() -> None:

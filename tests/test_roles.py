@@ -115,6 +115,12 @@ def test_everything_works_as_the_application(app: Store) -> None:
     assert len(events.read(app, "Stream", "a")) == 7
     events.save_snapshot(app, "Stream", "a", version=7, state={})
     assert events.load_snapshot(app, "Stream", "a") is not None
+    fold: events.Fold[int] = events.Fold(lambda total, _: total + 1, int, schema_version=2, snapshot_every=1)
+    assert events.load(app, "Stream", "a", fold).state == 7
+    assert events.load_snapshot(app, "Stream", "a", schema_version=2) is not None
+    assert events.prune_snapshots(app, "Stream", "a", keep=0) == 2
+    assert events.close(app, "Stream", "a").is_closed
+    assert not events.reopen(app, "Stream", "a").is_closed
     users.delete(app, user.id)
     assert len(events.list_by_user(app, user.id)) == 4
 

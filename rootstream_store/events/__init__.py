@@ -5,8 +5,11 @@ from __future__ import annotations
 from rootstream_store.events._append import append, append_many
 from rootstream_store.events._append_together import AggregateEvents, append_together
 from rootstream_store.events._appender import Appender
+from rootstream_store.events._close import close, reopen
+from rootstream_store.events._fold import Fold, Loaded
 from rootstream_store.events._horizon import get_horizon, list_in_flight
 from rootstream_store.events._import import PastEvent, import_events
+from rootstream_store.events._load import load
 from rootstream_store.events._new_event import (
     ANY,
     EXISTS,
@@ -28,7 +31,8 @@ from rootstream_store.events._read import (
     stream,
     stream_all,
 )
-from rootstream_store.events._snapshots import load_snapshot, save_snapshot
+from rootstream_store.events._snapshots import load_snapshot, prune_snapshots, save_snapshot
+from rootstream_store.events._types import EventTypes, TypedEvent, Upcaster
 
 __all__ = [
     "ANY",
@@ -39,12 +43,18 @@ __all__ = [
     "NO_STREAM",
     "AggregateEvents",
     "Appender",
+    "EventTypes",
     "Expected",
+    "Fold",
+    "Loaded",
     "NewEvent",
     "PastEvent",
+    "TypedEvent",
+    "Upcaster",
     "append",
     "append_many",
     "append_together",
+    "close",
     "find_head",
     "find_position",
     "follows",
@@ -54,9 +64,12 @@ __all__ = [
     "import_events",
     "list_by_user",
     "list_in_flight",
+    "load",
     "load_snapshot",
+    "prune_snapshots",
     "read",
     "read_all",
+    "reopen",
     "save_snapshot",
     "stream",
     "stream_all",

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from rootstream_store.db import Db, repository
-from rootstream_store.errors import Conflict
+from rootstream_store.errors import Conflict, InvalidInput
 from rootstream_store.events._keys import LAST, id_text
 from rootstream_store.events._payload import to_json
 from rootstream_store.flow import Flow, maybe, one
 from rootstream_store.queries import query
 from rootstream_store.records import Event, Snapshot
 
-__all__ = ["load_snapshot", "save_snapshot"]
+__all__ = ["load_snapshot", "prune_snapshots", "save_snapshot"]
 
 _SAVE = query("events/save_snapshot", Snapshot)
 _FIND_EQUAL = query("events/find_equal_snapshot", Snapshot)
 _FIND_LATEST = query("events/find_latest_snapshot", Snapshot)
+_PRUNE = query("events/prune_snapshots")
 _GET_EVENT = query("events/get", Event)
 
 
@@ -65,6 +66,26 @@ def load_snapshot(
         aggregate_type=aggregate_type,
         schema_version=schema_version,
         to_version=LAST if to_version is None else to_version,
+    )
+
+
+@repository
+def prune_snapshots(
+    db: Db, aggregate_type: str, aggregate_id: str | int, *, keep: int = 2, schema_version: int | None = None
+) -> int:
+    """Deletes all but the `keep` newest snapshots of an aggregate, from 0, and tells how many were deleted.
+
+    `schema_version`: only of this shape, such as an old one that no program reads any more, with keep=0.
+    None: of each shape all but so many.
+    """
+    if type(keep) is not int or keep < 0:
+        raise InvalidInput("keep", "must be a whole number from 0 on", keep)
+    return db.run(
+        _PRUNE,
+        aggregate_id=id_text(aggregate_id),
+        aggregate_type=aggregate_type,
+        keep=keep,
+        schema_version=schema_version,
     )
 
 

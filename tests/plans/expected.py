@@ -97,6 +97,7 @@ _VALUES: Final[dict[str, object]] = {
     "is_recorded": True,
     "is_repeatable": True,
     "joined": 2,
+    "keep": 2,
     "kept_hash": None,
     "left": 1,
     "lifetime": timedelta(days=1),
@@ -110,6 +111,7 @@ _VALUES: Final[dict[str, object]] = {
     "now": None,
     "password_hash": PASSWORD_HASH,
     "payment_method": "card",
+    "position": 45_000,
     "recording_id": 15_000,
     "recording_path": "path",
     "resolution": "1920x1080",
@@ -201,6 +203,7 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "events/append_new": _one("aggregates_pkey", rows=0, aggregate_id="new"),
     # The head rows of two are locked, then moved; the third is made.
     "events/append_together": _one(*_HEAD_AND_ID, rows=4, **_TOGETHER),
+    "events/close": _one("aggregates_pkey"),
     "events/find_equal_snapshot": _one("snapshots_pkey"),
     "events/find_head": _one("aggregates_pkey"),
     # Sixteen halvings of 60,000 positions, each with a way down the index.
@@ -214,8 +217,23 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "events/get_version": _one("aggregates_pkey"),
     "events/list_heads": _one("aggregates_pkey", rows=2, **_TOGETHER),
     "events/list_by_user": _pages("event_log_user_id_idx", sparse=_PLAIN, before_position=30_000),
-    # A filter costs what it passes over: a third of the events are of a user.
     "events/move_heads": _one("aggregates_pkey", rows=2, **_TOGETHER),
+    # The two that stay, and the head row for the foreign key; the older ones are found, locked and deleted.
+    "events/keep_snapshot": (
+        Plan({"snapshots_pkey"}, 5, {"version": 250, "keep": 2}),
+        Plan({"snapshots_pkey"}, 62, {"version": 2050, "keep": 2}),
+    ),
+    # A filter costs what it passes over: a third of the events are of a user.
+    # The snapshot, and half of the events to the next one, of which there are ten thousand.
+    "events/load": (
+        Plan({"snapshots_pkey", "event_log_pkey"}, 51, {"to_version": 10_050, "limit": 256}),
+        Plan(
+            {"snapshots_pkey", "event_log_pkey"},
+            256,
+            {"to_version": 10_050, "schema_version": 9, "limit": 256},
+        ),
+    ),
+    "events/prune_snapshots": _one("snapshots_pkey", rows=600),
     "events/read_all": (
         Plan({"event_log_position_idx"}, 100, {"since": None, "aggregate_type": None}),
         Plan(
@@ -226,6 +244,7 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     ),
     "events/read_backward": _events("event_log_pkey", to_version=10_000),
     "events/read_forward": _events("event_log_pkey", after_version=10_000),
+    "events/reopen": _one("aggregates_pkey"),
     # The event, and the head row that the foreign key asks for.
     "events/save_snapshot": _one("event_log_pkey", "snapshots_pkey", rows=2, version=15_001),
     # The stream that the foreign key asks for, and with a session that one.

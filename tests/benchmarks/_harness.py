@@ -1,8 +1,8 @@
 """What the benchmarks share: one CPU for servers and client, interleaved rounds, medians, tables.
 
-On one CPU the scheduler's choice of core does not decide the result. The rounds of the contenders are shuffled, so
-that a moment of load on the machine hits each of them alike. Ratios within a run are what to read: machines are
-noisy. The CPU time of the client is noisy too, but less.
+On one CPU the scheduler's choice of core does not decide the result. The rounds of the contenders are
+shuffled, so that a moment of load on the machine hits each of them alike. Ratios within a run are what to
+read: machines are noisy. The CPU time of the client is noisy too, but less.
 """
 
 from __future__ import annotations

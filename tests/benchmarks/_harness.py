@@ -87,12 +87,13 @@ def ratios(figures: Figures, key: str, baseline: str) -> Figures:
 
 def show(console: Console, title: str, figures: Figures, columns: dict[str, tuple[str, str]]) -> None:
     """Prints a table. `columns`: by key of the figures, heading and format."""
-    table = Table(title=title, title_justify="left", box=None)
+    table = Table(box=None)
     table.add_column("way")
     for heading, _ in columns.values():
         table.add_column(heading, justify="right")
     for name, row in figures.items():
         cells = (format(row[key], form) if key in row else "" for key, (_, form) in columns.items())
         table.add_row(name, *cells)
+    console.print(title, style="italic", soft_wrap=True)  # a title of the table would wrap at its width
     console.print(table)
     console.print()

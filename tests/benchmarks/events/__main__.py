@@ -48,7 +48,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     arguments = parser.parse_args()
     sizes = arguments.sizes or _sizes("1e4,1e5" if arguments.quick else "1e4,1e5,1e6,2e6")
-    console = Console(quiet=arguments.json)
+    console = Console(quiet=arguments.json, width=110)
     start = time.monotonic()
     bench = Bench(quick=arguments.quick, sizes=sizes, console=console)
     wanted = arguments.only or list(_GROUPS)
@@ -90,7 +90,7 @@ def _run(bench: Bench, groups: list[str]) -> None:
 
 
 def _show_targets(console: Console, targets: list[Target]) -> None:
-    table = Table(title="targets", title_justify="left", box=None)
+    table = Table(box=None)
     table.add_column("what")
     for heading in ("target", "reached", "met"):
         table.add_column(heading, justify="right")
@@ -103,6 +103,7 @@ def _show_targets(console: Console, targets: list[Target]) -> None:
             f"{target.reached:{form}} {target.unit}",
             "yes" if target.met else "no",
         )
+    console.print("targets", style="italic")
     console.print(table)
     console.print()
 

@@ -69,6 +69,7 @@ SELECT
         SELECT sum(pg_relation_size(indexrelid)) FROM pg_index WHERE indrelid = 'event_log'::regclass
     )
 """
+_OF_DATA = "SELECT avg(pg_column_size(event_data)) FROM event_log WHERE position <= 1000"
 _OF_OTHERS = "SELECT pg_total_relation_size('aggregates'), pg_total_relation_size('snapshots')"
 
 
@@ -164,13 +165,16 @@ def _disk(bench: Bench, log: _Log) -> None:
     with psycopg.connect(log.store.settings.database_url) as connection:
         parts: dict[str, int] = dict(connection.execute(_SIZES_ON_DISK).fetchall())
         others = connection.execute(_OF_OTHERS).fetchone()
+        data = connection.execute(_OF_DATA).fetchone()
     assert others is not None
+    assert data is not None
     total = sum(parts.values())
     parts["event_log: all"] = total
     parts[f"aggregates, one for {_VERSIONS} events"] = others[0]
     parts["snapshots, one for 100 events"] = others[1]
     parts["all"] = total + sum(others)
     figures: Figures = {name: {"bytes": float(size) / log.size} for name, size in parts.items()}
+    figures = {"event_data alone, as jsonb": {"bytes": float(data[0])}, **figures}
     bench.table(
         f"bytes an event on disk, {len(TEXT)} bytes of JSON, {log.size:,} events",
         figures,

@@ -8,6 +8,7 @@ read: machines are noisy. The CPU time of the client is noisy too, but less.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import statistics
@@ -53,14 +54,26 @@ def durable_servers(*, redis: bool = True) -> Iterator[EmbeddedServers]:
 
 
 def measure(
-    contenders: dict[str, Call], baseline: str, rounds: int, calls: int, *, per_call: int = 1
+    contenders: dict[str, Call],
+    baseline: str,
+    rounds: int,
+    calls: int,
+    *,
+    per_call: int = 1,
+    seconds: float = math.inf,
 ) -> Figures:
-    """The median over the rounds of each contender's median call. `per_call`: events in one call; the figures
-    are of one event then."""
+    """The median over the rounds of each contender's median call.
+
+    `per_call`: events in one call; the figures are of one event then. `seconds`: after that no further round
+    begins, on a machine slower than thought; three are made in any case.
+    """
+    end = time.monotonic() + seconds
     wall: dict[str, list[float]] = {name: [] for name in contenders}
     cpu: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders.items())
     for number in range(rounds + _WARM_UP):
+        if time.monotonic() > end and number >= _WARM_UP + 3:
+            break
         random.shuffle(order)
         for name, call in order:
             times = []

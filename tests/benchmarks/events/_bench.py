@@ -65,18 +65,24 @@ class Bench:
         """`number`, or a quarter of it in a quick run."""
         return max(3, number // 4) if self.quick else number
 
+    @property
+    def _seconds(self) -> float:
+        return 3.0 if self.quick else 20.0
+
     def calls(
         self, title: str, contenders: dict[str, Call], baseline: str, rounds: int, calls: int
     ) -> Figures:
         """Measures calls and prints a table of them."""
-        found = measure(contenders, baseline, self.rounds(rounds), calls)
+        found = measure(contenders, baseline, self.rounds(rounds), calls, seconds=self._seconds)
         return self._keep(title, found, _CALLS)
 
     def per_event(
         self, title: str, contenders: dict[str, Call], baseline: str, rounds: int, calls: int, events: int
     ) -> Figures:
         """The same for calls that handle so many events each."""
-        found = measure(contenders, baseline, self.rounds(rounds), calls, per_call=events)
+        found = measure(
+            contenders, baseline, self.rounds(rounds), calls, per_call=events, seconds=self._seconds
+        )
         return self._keep(title, found, _EVENTS)
 
     def rates(self, title: str, events_per_s: dict[str, float], baseline: str, **more: Any) -> Figures:
@@ -133,7 +139,7 @@ class Bench:
     def _create(self, template: str) -> str:
         name = f"bench_{next(self._numbers)}"
         self.admin.execute(
-            SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+            SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY wal_log").format(
                 Identifier(name), Identifier(template)
             )
         )

@@ -193,9 +193,7 @@ def test_what_is_appended_is_shown_once_and_in_order(store: Store, follow: Follo
     counted(store, 1500)
     writers = [
         threading.Thread(
-            target=lambda name=name: [
-                events.append(store, "stream", name, "Counted", {}) for _ in range(50)
-            ]
+            target=lambda name=name: [events.append(store, "stream", name, "Counted", {}) for _ in range(50)]
         )
         for name in ("a", "b", "c", "d")
     ]
@@ -234,8 +232,18 @@ def _looks(connection: psycopg.Connection) -> object:
     return row and row[0]
 
 
-def test_filters_hold_for_what_is_appended(store: Store, follow: Follow) -> None:
+def until_following(connection: psycopg.Connection) -> None:
+    """Until its first look at the horizon is over: what is appended now is not among the newest."""
+    until(lambda: _looks(connection), "it has begun")
+    first = _looks(connection)
+    until(lambda: _looks(connection) != first, "it has looked")
+
+
+def test_filters_hold_for_what_is_appended(
+    store: Store, connection: psycopg.Connection, follow: Follow
+) -> None:
     follower = follow(store.settings.database_url, "--type", "Wanted", "--aggregate-type", "stream")
+    until_following(connection)
     for kind, aggregate_type in (("Other", "stream"), ("Wanted", "user"), ("Wanted", "stream")):
         events.append(store, aggregate_type, "1", kind, {})
     follower.until_shown(3)
@@ -246,7 +254,7 @@ def test_filters_hold_for_what_is_appended(store: Store, follow: Follow) -> None
 def test_none_to_begin_with(store: Store, connection: psycopg.Connection, follow: Follow) -> None:
     counted(store, 3)
     follower = follow(store.settings.database_url, "-n", "0")
-    until(lambda: _looks(connection), "it has begun")
+    until_following(connection)
     counted(store, 1)
     follower.until_shown(4)
     assert follower.positions == [4]

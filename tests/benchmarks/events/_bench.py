@@ -67,7 +67,7 @@ class Bench:
 
     @property
     def _seconds(self) -> float:
-        return 3.0 if self.quick else 20.0
+        return 2.0 if self.quick else 20.0
 
     def calls(
         self, title: str, contenders: dict[str, Call], baseline: str, rounds: int, calls: int

@@ -56,7 +56,7 @@ def run(bench: Bench) -> None:
 
 
 def _compare(bench: Bench, title: str, writers: dict[str, Writer], shared: str | None) -> None:
-    seconds = 0.3 if bench.quick else 1.0
+    seconds = 0.2 if bench.quick else 1.0
     rates: dict[str, list[float]] = {name: [] for name in writers}
     retries: dict[str, list[float]] = {name: [] for name in writers}
     order = list(writers.items())

@@ -9,11 +9,11 @@ BIN := .venv/bin
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage lint check bench format wheel clean venv
+.PHONY: help demo test coverage lint check bench bench-events format wheel clean venv
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/make \1 | \2/p' $(firstword $(MAKEFILE_LIST)) | \
-		while IFS='|' read -r target text; do printf '%-15s%s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/make \1 | \2/p' $(firstword $(MAKEFILE_LIST)) | \
+		while IFS='|' read -r target text; do printf '%-19s%s\n' "$$target" "$$text"; done
 
 demo: venv ## play a broadcast evening on real servers and check the outcome
 	@$(BIN)/rootstream-store demo $(ARGS)
@@ -35,7 +35,10 @@ check: ## run what CI runs: test, then lint
 	@.ci/run
 
 bench: venv ## measure calls and latencies
-	@$(BIN)/python tests/benchmarks/run.py $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.run $(ARGS)
+
+bench-events: venv ## measure the event log beside bare SQL and another event store
+	@$(BIN)/python -m tests.benchmarks.events $(ARGS)
 
 format: venv ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix

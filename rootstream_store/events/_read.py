@@ -31,6 +31,7 @@ _GET = query("events/get", Event)
 _READ_FORWARD = query("events/read_forward", Event)
 _READ_BACKWARD = query("events/read_backward", Event)
 _READ_ALL = query("events/read_all", Event)
+_READ_ALL_BACKWARD = query("events/read_all_backward", Event)
 _LIST_BY_USER = query("events/list_by_user", Event)
 _FIND_HEAD = query("events/find_head", AggregateHead)
 _FIND_POSITION = query("events/find_position", int)
@@ -104,19 +105,21 @@ def read_all(
     event_types: Sequence[str] | None = None,
     since: datetime | None = None,
     limit: int = 1000,
+    backward: bool = False,
 ) -> list[Event]:
     """Events of the whole log in the order of their positions, up to the horizon: none is ever missed, and
     those of one aggregate come in the order of their versions.
 
     Go on with `after_position` of the last event read. `to_position` is included; None: up to the horizon,
     which is never passed. `aggregate_type`, `event_types`: only these; None: all. `since`: only those at or
-    after this time; where to begin is then looked up. `limit`: 1 to 1000.
+    after this time; where to begin is then looked up. `limit`: 1 to 1000. `backward`: the newest first; go on
+    with `to_position` one below the last event read.
 
     Raises Unavailable on a standby, Conflict in a transaction that is repeatable read or serializable.
     """
     check_limit(limit)
     filters = _filters(aggregate_type, event_types, since)
-    return db.flow(_read_all(after_position, to_position, filters, limit))
+    return db.flow(_read_all(after_position, to_position, filters, limit, backward=backward))
 
 
 @repository
@@ -212,11 +215,12 @@ def _bounds(after_position: int, to_position: int | None, since: datetime | None
 
 
 def _read_all(
-    after_position: int, to_position: int | None, filters: dict[str, object], limit: int
+    after_position: int, to_position: int | None, filters: dict[str, object], limit: int, *, backward: bool
 ) -> Flow[list[Event]]:
     since = filters["since"]
     bounds = yield from _bounds(after_position, to_position, since)  # type: ignore[arg-type]  # a filter's own type
-    return (yield from rows(_READ_ALL, **bounds, **filters, limit=limit))
+    statement = _READ_ALL_BACKWARD if backward else _READ_ALL
+    return (yield from rows(statement, **bounds, **filters, limit=limit))
 
 
 def _stream_all(

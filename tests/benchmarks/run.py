@@ -1,32 +1,20 @@
-"""Repository calls beside the bare driver, in one run: `make bench`.
-
-Servers and client share one CPU (taskset), so that the scheduler's choice of core does not decide the result;
-rounds of the contenders are interleaved and medians taken. Ratios within a run are what to read: machines are
-noisy.
-"""
+"""Repository calls beside the bare driver, in one run: `make bench`. How it is measured: see `_harness`."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import psycopg
 import redis
 from rich.console import Console
-from rich.table import Table
 
-from rootstream_store import Store, events, migrations, sessions, streams, users
-from rootstream_store.embedded import EmbeddedServers
+from rootstream_store import Store, events, sessions, streams, users
 from rootstream_store.repositories.users import _GET
 
-Call = Callable[[], object]
+from ._harness import Call, durable_servers, measure, on_one_cpu, show
 
 
 def main() -> int:
@@ -35,26 +23,23 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=200, help="in each round of each contender")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     results = {}
-    with _servers() as (database_url, redis_url), Store.open(database_url, redis_url, pool_size=8) as store:
-        for title, baseline, contenders in _comparisons(store, database_url, redis_url):
-            results[title] = _measure(contenders, baseline, arguments.rounds, arguments.calls)
+    with (
+        on_one_cpu(),
+        durable_servers() as servers,
+        Store.open(servers.database_url, servers.redis_url, pool_size=8) as store,
+    ):
+        for title, baseline, contenders in _comparisons(store, servers.database_url, servers.redis_url):
+            results[title] = measure(contenders, baseline, arguments.rounds, arguments.calls)
     if arguments.json:
         json.dump(results, sys.stdout, indent=2)
         print()
-    else:
-        _show(results)
+        return 0
+    console = Console()
+    columns = {"p50_us": ("p50 µs", ".1f"), "ratio": ("ratio", ".2f"), "cpu_us": ("client CPU µs", ".1f")}
+    for title, figures in results.items():
+        show(console, title, figures, columns)
     return 0
-
-
-@contextlib.contextmanager
-def _servers() -> Iterator[tuple[str, str]]:
-    # Durable, as in production: fsync on. Inherits the pinning to one CPU.
-    with EmbeddedServers.start() as servers:
-        migrations.apply(servers.database_url)
-        yield servers.database_url, servers.redis_url
 
 
 def _comparisons(
@@ -108,46 +93,6 @@ def _comparisons(
             },
         )
     bare_redis.close()
-
-
-def _measure(
-    contenders: dict[str, Call], baseline: str, rounds: int, calls: int
-) -> dict[str, dict[str, float]]:
-    wall: dict[str, list[float]] = {name: [] for name in contenders}
-    cpu: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(rounds + 2):
-        for name, call in contenders.items():
-            times = []
-            cpu_start = time.thread_time()
-            for _ in range(calls):
-                start = time.perf_counter()
-                call()
-                times.append(time.perf_counter() - start)
-            if number >= 2:  # two rounds to warm up: statements prepared, caches filled
-                wall[name].append(statistics.median(times) * 1e6)
-                cpu[name].append((time.thread_time() - cpu_start) / calls * 1e6)
-    medians = {name: statistics.median(values) for name, values in wall.items()}
-    return {
-        name: {
-            "p50_us": medians[name],
-            "ratio": medians[name] / medians[baseline],
-            "cpu_us": statistics.median(cpu[name]),
-        }
-        for name in contenders
-    }
-
-
-def _show(results: dict[str, dict[str, dict[str, Any]]]) -> None:
-    console = Console()
-    for title, rows in results.items():
-        table = Table(title=title, title_justify="left", box=None)
-        table.add_column("way")
-        for heading in ("p50 µs", "ratio", "client CPU µs"):
-            table.add_column(heading, justify="right")
-        for name, row in rows.items():
-            table.add_row(name, f"{row['p50_us']:.1f}", f"{row['ratio']:.2f}", f"{row['cpu_us']:.1f}")
-        console.print(table)
-        console.print()
 
 
 if __name__ == "__main__":

@@ -242,6 +242,14 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
             {"since": None, "aggregate_type": "user", "after_position": 30_000},
         ),
     ),
+    "events/read_all_backward": (
+        Plan({"event_log_position_idx"}, 100, {"since": None, "aggregate_type": None}),
+        Plan(
+            {"event_log_position_idx"},
+            320,
+            {"since": None, "aggregate_type": "user", "to_position": 30_000},
+        ),
+    ),
     "events/read_backward": _events("event_log_pkey", to_version=10_000),
     "events/read_forward": _events("event_log_pkey", after_version=10_000),
     "events/reopen": _one("aggregates_pkey"),

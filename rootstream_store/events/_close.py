@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rootstream_store.db import Db, repository
 from rootstream_store.errors import InvalidInput, NotFound, VersionConflict
-from rootstream_store.events._append import ANY, EXISTS, Expected
 from rootstream_store.events._keys import id_text
+from rootstream_store.events._new_event import ANY, EXISTS, Expected
 from rootstream_store.flow import Flow, maybe
 from rootstream_store.queries import query
 from rootstream_store.records import AggregateHead

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from rootstream_store.errors import InvalidInput
-from rootstream_store.events._append import NewEvent
+from rootstream_store.events._new_event import NewEvent
 from rootstream_store.records import Event
 
 __all__ = ["EventTypes", "RawEvent", "TypedEvent", "Upcaster"]

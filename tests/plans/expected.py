@@ -211,7 +211,7 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "events/find_repeated": _one(
         "event_log_pkey", "event_log_event_id_key", rows=3, **{**_TOGETHER, "expected": 3}
     ),
-    "events/find_position": _one("event_log_position_idx", rows=20),
+    "events/find_position": _one("event_log_position_idx", rows=24),
     "events/find_latest_snapshot": _pages("snapshots_pkey", rows=1, to_version=10_050),
     "events/get": _one("event_log_pkey"),
     "events/get_version": _one("aggregates_pkey"),

@@ -11,7 +11,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from psycopg.sql import SQL, Identifier
@@ -43,11 +43,8 @@ def run(bench: Bench) -> None:
             _BARE: _bare(stack, bench),
             "naive BEGIN, SELECT, INSERT, retried": _naive(stack, bench),
             "events.append, ANY": _any(stack.enter_context(bench.store(_THREADS))),
+            "events.Appender": _grouped(events.Appender(stack.enter_context(bench.store(_THREADS)))),
         }
-        appender: Any = getattr(events, "Appender", None)
-        if appender is not None:
-            store = stack.enter_context(bench.store(_THREADS))
-            writers["events.Appender"] = _grouped(stack.enter_context(appender(store)))
         url = stack.enter_context(bench.database())
         if (found := stack.enter_context(recorder(url, pool_size=_THREADS))) is not None:
             writers["eventsourcing, ordered, retried"] = _recorder(found)
@@ -186,7 +183,7 @@ def _any(store: Store) -> Writer:
     return lambda _: append
 
 
-def _grouped(appender: Any) -> Writer:
+def _grouped(appender: events.Appender) -> Writer:
     def append(cursor: Cursor, shared: str | None) -> int:
         appender.append("stream", shared or cursor.next()[0], "ViewerJoined", DATA, user_id=7)
         return 0

@@ -19,7 +19,7 @@ import rootstream_store
 from rootstream_store import events
 from rootstream_store.db import Db, registered
 from rootstream_store.errors import AuthenticationFailed, InvalidInput, NotFound
-from rootstream_store.events import NewEvent
+from rootstream_store.events import Fold, NewEvent
 from rootstream_store.repositories import billing, recordings, sessions, streams, usage, users
 from rootstream_store.repositories.usage import UsageEntry
 from rootstream_store.store import Store
@@ -49,6 +49,9 @@ NEEDED: dict[str, Any] = {
     "events": [NewEvent("a", {})],
     "version": 1,
     "state": {"a": 1},
+    "fold": Fold(
+        lambda state, event: {**state, str(event.version): event.event_data}, dict, snapshot_every=1
+    ),
     "file_path": "/recordings/new.mp4",
     "name": "a name",
     "username": "somebody",

@@ -56,6 +56,9 @@ RULES = {
     "aggregates_version_range": "must be at least 1",
     "event_log_version_range": "must be at least 1",
     "event_log_event_type_length": "must be 1 to 255 characters",
+    "event_segments_version_order": "must begin at version 1 or later and end at that version or later",
+    "event_segments_position_order": "must not end before it begins",
+    "event_segments_event_count_sum": "must be the number of versions, and of the values of each column",
     "snapshots_version_range": "must be at least 1",
     "snapshots_schema_version_range": "must be at least 1",
 }

@@ -17,6 +17,7 @@ from rootstream_store.secret import Secret
 __all__ = [
     "AggregateHead",
     "Appended",
+    "ArchiveReport",
     "BillingAccount",
     "CreatedSession",
     "CreatedStream",
@@ -255,6 +256,20 @@ class Horizon(Record, kw_only=True):
     """False: a standby, where the locks of writers are not known and `position` means nothing."""
     is_fresh: bool
     """False: in a transaction whose snapshot may be older, and shows less than `position` says."""
+
+
+class ArchiveReport(Record, kw_only=True):
+    """What archiving moved."""
+
+    aggregates: int
+    """Whose events were moved, each whole."""
+    events: int
+    segments: int
+    """Rows that hold the events now. 0: only counted."""
+    bytes_before: int
+    """Of the rows in event_log, without indexes. 0: only counted."""
+    bytes_after: int
+    """Of the segments, compressed, without indexes. 0: only counted."""
 
 
 class InFlightAppend(Record, kw_only=True):

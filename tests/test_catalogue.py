@@ -51,6 +51,12 @@ PYTHON_TYPES: dict[str, tuple[Any, ...]] = {
 NULLABLE: dict[tuple[str, str], bool] = {
     ("billing/get_quota", "bytes_transferred"): False,  # coalesce over sum
     ("billing/get_quota", "is_over_limit"): False,  # coalesce
+    ("events/archive", "aggregates"): False,  # count
+    ("events/archive", "events"): False,  # count
+    ("events/archive", "segments"): False,  # count
+    ("events/archive", "bytes_before"): False,  # coalesce over sum
+    ("events/archive", "bytes_after"): False,  # coalesce over sum
+    ("events/count_events", "events"): False,  # count
     ("events/find_position", "position"): False,  # begins with 0
     ("events/get_horizon", "position"): False,  # from a coalesce
     ("events/get_horizon", "last_position"): False,  # coalesce
@@ -87,6 +93,25 @@ NULLABLE: dict[tuple[str, str], bool] = {
     ("usage/total_by_user", "events"): False,  # count
     ("usage/total_by_user", "bytes_transferred"): False,  # coalesce over sum
     ("usage/total_by_user", "duration_seconds"): False,  # coalesce over sum
+}
+
+# One branch of live events and one of archived ones: the server says nothing of their columns.
+NULLABLE |= {
+    (name, column): column == "user_id"
+    for name in ("get", "list_by_user", "read_all", "read_backward", "read_forward")
+    for name in (f"events/{name}",)
+    for column in (
+        "position",
+        "aggregate_id",
+        "aggregate_type",
+        "version",
+        "event_type",
+        "event_id",
+        "event_data",
+        "metadata",
+        "user_id",
+        "timestamp",
+    )
 }
 
 # Parameters that are no ids and no amounts, for functions of PostgreSQL that take an integer.

@@ -117,6 +117,33 @@ def test_everything_works_as_the_application(app: Store) -> None:
     assert events.load_snapshot(app, "Stream", "a") is not None
     users.delete(app, user.id)
     assert len(events.list_by_user(app, user.id)) == 4
+    assert events.close(app, "Stream", "a").is_closed
+
+
+def test_the_application_cannot_open_the_door_of_the_log(app: Store) -> None:
+    """The setting that the triggers ask for is one that everybody can make; the rights are not."""
+    events.append(app, "Stream", "a", "E", {})
+    for door, statement in (
+        ("DELETE event_log", "DELETE FROM event_log"),
+        ("UPDATE event_log", "UPDATE event_log SET event_data = '{}', metadata = '{}'"),
+    ):
+        with app.transaction() as transaction:
+            setting = f"-- A door.\nSELECT set_config('rootstream.event_log_door', '{door}', TRUE) AS door"
+            transaction.one(Query("roles/door", setting, str))
+            with pytest.raises(PermissionDenied), transaction.transaction() as inner:
+                inner.run(Query("roles/attempt", f"-- An attempt.\n{statement}", None))
+
+
+def test_the_application_reads_archived_events(app: Store, owner: psycopg.Connection) -> None:
+    events.append_many(app, "Stream", "a", [NewEvent("E", {"n": n}, user_id=7) for n in range(3)])
+    events.close(app, "Stream", "a")
+    with pytest.raises(PermissionDenied):
+        events.archive(app, before=datetime(2090, 1, 1, tzinfo=UTC))
+    moved = owner.execute("SELECT events FROM archive_events('{a}', '{Stream}', 'infinity', 3)").fetchone()
+    assert moved == (3,)
+    assert [event.version for event in events.read(app, "Stream", "a")] == [1, 2, 3]
+    assert [event.version for event in events.read_all(app)] == [1, 2, 3]
+    assert len(events.list_by_user(app, 7)) == 3
 
 
 def test_the_application_makes_and_drops_partitions(app: Store, owner: psycopg.Connection) -> None:
@@ -152,6 +179,11 @@ def test_a_temporary_table_of_the_callers_is_not_taken_for_a_partition(
 APP_REFUSED = [
     "UPDATE event_log SET event_type = 'X'",
     "DELETE FROM event_log",
+    "UPDATE event_segments SET event_types = event_types",
+    "DELETE FROM event_segments",
+    "INSERT INTO event_segments DEFAULT VALUES",
+    "SELECT events FROM archive_events('{a}', '{Stream}', now(), 1)",
+    "ALTER TABLE event_segments DISABLE TRIGGER event_segments_append_only",
     "TRUNCATE event_log",
     "TRUNCATE users CASCADE",
     "DELETE FROM aggregates",
@@ -205,6 +237,9 @@ def filled(store: Store) -> Store:
     billing.open(store, user.id)
     events.append(store, "Stream", "a", "E", {})
     events.save_snapshot(store, "Stream", "a", version=1, state={})
+    events.append(store, "Stream", "old", "E", {})
+    events.close(store, "Stream", "old")
+    assert events.archive(store, before=datetime(2090, 1, 1, tzinfo=UTC)).events == 1
     return store
 
 
@@ -221,7 +256,7 @@ def test_the_reader_reads_every_column_but_the_secrets(
         "WHERE table_schema = 'public' AND table_name !~ '^usage_logs_' AND table_type = 'BASE TABLE'"
     ).fetchall():
         columns.setdefault(table, []).append(column)
-    assert len(columns) == 11
+    assert len(columns) == 12
     for table, names in columns.items():
         names = [name for name in names if name != SECRETS.get(table)]
         listed = SQL(", ").join(Identifier(name) for name in names)

@@ -12,6 +12,7 @@ from rootstream_store.events._append import (
     append,
     append_many,
 )
+from rootstream_store.events._archive import archive, close, reopen
 from rootstream_store.events._horizon import get_horizon, list_in_flight
 from rootstream_store.events._payload import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH
 from rootstream_store.events._read import (
@@ -38,6 +39,8 @@ __all__ = [
     "NewEvent",
     "append",
     "append_many",
+    "archive",
+    "close",
     "find_head",
     "find_position",
     "get",
@@ -48,6 +51,7 @@ __all__ = [
     "load_snapshot",
     "read",
     "read_all",
+    "reopen",
     "save_snapshot",
     "stream",
     "stream_all",

@@ -23,6 +23,8 @@ billing_accounts,
 aggregates,
 event_log,
 event_log_in_flight,
+event_segments,
+event_log_archived,
 snapshots,
 schema_migrations
 TO rootstream_readonly;

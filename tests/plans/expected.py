@@ -12,6 +12,8 @@ from uuid import UUID
 
 from ..factories import PASSWORD_HASH
 from .population import (
+    ARCHIVED_AGGREGATE,
+    ARCHIVED_USER,
     BUSY_AGGREGATE,
     BUSY_SESSION,
     BUSY_STREAM,
@@ -41,6 +43,7 @@ class Plan:
 
 # Areas and queries without a plan worth guarding.
 EXEMPT: Final = {
+    "events/archive": "calls a function that moves what the queries before it found",
     "events/get_horizon": "reads a sequence and the locks of the server, no table",
     "events/list_in_flight": "the same",
     "health/": "reads settings, no table",
@@ -55,13 +58,17 @@ _LAST_MONTH: Final = (_THIS_MONTH - timedelta(days=1)).replace(day=1)
 
 _VALUES: Final[dict[str, object]] = {
     "aggregate_id": BUSY_AGGREGATE,
+    "aggregate_ids": ["1", "2", "10"],
     "aggregate_type": "stream",
+    "aggregate_types": ["user", "stream", "stream"],
     "after_id": 0,
     "after_position": 0,
+    "after_type": "",
     "at": datetime.now(UTC) - timedelta(minutes=30_000),
     "after_version": 0,
     "avatar_url": None,
     "batch": 1000,
+    "before": datetime.now(UTC),
     "before_created_at": None,
     "before_hash": None,
     "before_id": None,
@@ -91,6 +98,7 @@ _VALUES: Final[dict[str, object]] = {
     "ip_address": IPv4Address("192.0.2.7"),
     "is_active": False,
     "is_available": False,
+    "is_closed": True,
     "is_public": False,
     "is_recorded": True,
     "joined": 2,
@@ -162,9 +170,19 @@ _MANY: Final[dict[str, Any]] = {
 }
 
 
-def _events(index: str, **middle: object) -> tuple[Plan, ...]:
-    """The plans of the first page of events and of one from the middle."""
-    return Plan({index}, 100, {"since": None}), Plan({index}, 100, {"since": None, **middle})
+_ARCHIVED: Final[dict[str, object]] = {"aggregate_id": ARCHIVED_AGGREGATE, "since": None}
+_LOG: Final = {"event_log_position_idx", "event_segments_covers_idx", "event_segments_first_position_idx"}
+_OF_USER: Final = {"event_log_user_id_idx", "event_segments_user_ids_idx"}
+
+
+def _events(**middle: object) -> tuple[Plan, ...]:
+    """The plans of the first page of an aggregate's events, of one from the middle, and of archived ones."""
+    indexes = {"event_log_pkey", "event_segments_pkey"}
+    return (
+        Plan(indexes, 100, {"since": None}),
+        Plan(indexes, 100, {"since": None, **middle}),
+        Plan(indexes, 1, _ARCHIVED),
+    )
 
 
 PLANS: Final[dict[str, tuple[Plan, ...]]] = {
@@ -183,27 +201,51 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "events/append_many_existing": _one("aggregates_pkey", **_MANY),
     "events/append_many_new": _one("aggregates_pkey", rows=0, aggregate_id="new", **_MANY),
     "events/append_new": _one("aggregates_pkey", rows=0, aggregate_id="new"),
+    "events/count_events": _one("event_log_pkey", rows=30),
     "events/find_equal_snapshot": _one("snapshots_pkey"),
     "events/find_head": _one("aggregates_pkey"),
-    # Sixteen halvings of 60,000 positions, each with a way down the index.
-    "events/find_position": _one("event_log_position_idx", rows=20),
+    # Seventeen halvings of 120,000 positions, each with a way down the index, and to segments.
+    "events/find_position": (
+        Plan(_LOG, 70),
+        Plan(_LOG, 70, {"at": datetime.now(UTC) + timedelta(seconds=5000)}),
+    ),
     "events/find_latest_snapshot": _pages("snapshots_pkey", rows=1, to_version=10_050),
-    "events/get": _one("event_log_pkey"),
+    "events/get": (
+        Plan({"event_log_pkey", "event_segments_pkey"}, 1),
+        Plan({"event_log_pkey", "event_segments_pkey"}, 1, {**_ARCHIVED, "version": 2}),
+    ),
     "events/get_version": _one("aggregates_pkey"),
-    "events/list_by_user": _pages("event_log_user_id_idx", sparse=_PLAIN, before_position=30_000),
-    # A filter costs what it passes over: a third of the events are of a user.
-    "events/read_all": (
-        Plan({"event_log_position_idx"}, 100, {"since": None, "aggregate_type": None}),
+    # Where all is archived: the segments of this user.
+    "events/list_by_user": (
+        Plan(_OF_USER, 102),
+        Plan(_OF_USER, 102, {"before_position": 30_000}),
+        Plan(_OF_USER, 5, _PLAIN),
+        Plan(_OF_USER, 202, {"user_id": ARCHIVED_USER}),
+    ),
+    # Each closed aggregate and its last event.
+    "events/list_archivable": (
+        Plan({"aggregates_closed_idx", "event_log_pkey"}, 220, {"aggregate_type": None}),
         Plan(
-            {"event_log_position_idx"},
-            320,
-            {"since": None, "aggregate_type": "user", "after_position": 30_000},
+            {"aggregates_closed_idx", "event_log_pkey"},
+            220,
+            {"aggregate_type": None, "after_type": "user", "after_id": "2"},
         ),
     ),
-    "events/read_backward": _events("event_log_pkey", to_version=10_000),
-    "events/read_forward": _events("event_log_pkey", after_version=10_000),
+    # A filter costs what it passes over: a third of the events are of a user. Where nothing is archived one
+    # segment is looked at, the next one; elsewhere those of the page, and those at which its stretches end.
+    "events/read_all": (
+        Plan(_LOG, 104, {"since": None, "aggregate_type": None}),
+        Plan(_LOG, 320, {"since": None, "aggregate_type": "user", "after_position": 30_000}),
+        Plan(_LOG, 104, {"since": None, "aggregate_type": None, "after_position": 59_950}),
+        Plan(_LOG, 104, {"since": None, "aggregate_type": None, "after_position": 100_000}),
+    ),
+    "events/read_backward": _events(to_version=10_000),
+    "events/read_forward": _events(after_version=10_000),
     # The event, and the head row that the foreign key asks for.
-    "events/save_snapshot": _one("event_log_pkey", "snapshots_pkey", rows=2, version=15_001),
+    "events/save_snapshot": _one(
+        "event_log_pkey", "event_segments_pkey", "snapshots_pkey", rows=2, version=15_001
+    ),
+    "events/set_closed": _one("aggregates_pkey"),
     # The stream that the foreign key asks for, and with a session that one.
     "recordings/create": (Plan(set(), 1), Plan(set(), 2, {"session_id": BUSY_SESSION})),
     "recordings/delete": _one("recordings_pkey"),

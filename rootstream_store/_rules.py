@@ -59,6 +59,11 @@ RULES = {
     "event_segments_version_order": "must begin at version 1 or later and end at that version or later",
     "event_segments_position_order": "must not end before it begins",
     "event_segments_event_count_sum": "must be the number of versions, and of the values of each column",
+    "event_erasures_reason_length": "must be 1 to 1000 characters",
+    "event_erasures_requested_by_length": "must be 1 to 255 characters",
+    "event_seals_position_order": "must not end before it begins",
+    "event_seals_hash_length": "must be 32 bytes",
+    "event_seals_fingerprints_length": "must be 8 bytes for each event",
     "snapshots_version_range": "must be at least 1",
     "snapshots_schema_version_range": "must be at least 1",
 }

@@ -176,6 +176,23 @@ def test_a_temporary_table_of_the_callers_is_not_taken_for_a_partition(
         assert maintenance.run(transaction, months_ahead=5).usage_partitions_created == 3
 
 
+def test_whoever_reads_verifies(
+    filled: Store, app: Store, database_url: str, readonly_role: str
+) -> None:
+    with Store.open(_as(database_url, readonly_role), pool_size=1) as reading:
+        for store in (app, reading):
+            found = events.verify(store)
+            assert (found.fault, found.sealed_events) == (None, 3)
+
+
+def test_the_application_neither_seals_nor_erases(app: Store) -> None:
+    events.append(app, "Stream", "a", "E", {}, user_id=7)
+    with pytest.raises(PermissionDenied):
+        events.seal(app)
+    with pytest.raises(PermissionDenied):
+        events.erase(app, user_id=7, reason="r")
+
+
 APP_REFUSED = [
     "UPDATE event_log SET event_type = 'X'",
     "DELETE FROM event_log",
@@ -183,6 +200,15 @@ APP_REFUSED = [
     "DELETE FROM event_segments",
     "INSERT INTO event_segments DEFAULT VALUES",
     "SELECT events FROM archive_events('{a}', '{Stream}', now(), 1)",
+    "SELECT operation FROM erase_events(7, '{}', '{}', 'r', NULL)",
+    "INSERT INTO event_seals DEFAULT VALUES",
+    "INSERT INTO event_erased DEFAULT VALUES",
+    "INSERT INTO event_erasures DEFAULT VALUES",
+    "DELETE FROM event_seals",
+    "UPDATE event_seals SET hash = hash",
+    "DELETE FROM event_erasures",
+    "UPDATE event_erased SET position = 1",
+    "TRUNCATE event_segments, event_seals",
     "ALTER TABLE event_segments DISABLE TRIGGER event_segments_append_only",
     "TRUNCATE event_log",
     "TRUNCATE users CASCADE",
@@ -240,6 +266,8 @@ def filled(store: Store) -> Store:
     events.append(store, "Stream", "old", "E", {})
     events.close(store, "Stream", "old")
     assert events.archive(store, before=datetime(2090, 1, 1, tzinfo=UTC)).events == 1
+    assert events.erase(store, aggregates=[("Stream", "old")], reason="r").archived_events == 1
+    assert events.seal(store) is not None
     return store
 
 
@@ -256,7 +284,7 @@ def test_the_reader_reads_every_column_but_the_secrets(
         "WHERE table_schema = 'public' AND table_name !~ '^usage_logs_' AND table_type = 'BASE TABLE'"
     ).fetchall():
         columns.setdefault(table, []).append(column)
-    assert len(columns) == 12
+    assert len(columns) == 15
     for table, names in columns.items():
         names = [name for name in names if name != SECRETS.get(table)]
         listed = SQL(", ").join(Identifier(name) for name in names)

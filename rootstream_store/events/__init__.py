@@ -13,6 +13,7 @@ from rootstream_store.events._append import (
     append_many,
 )
 from rootstream_store.events._archive import archive, close, reopen
+from rootstream_store.events._erasure import erase
 from rootstream_store.events._horizon import get_horizon, list_in_flight
 from rootstream_store.events._payload import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH
 from rootstream_store.events._read import (
@@ -26,6 +27,7 @@ from rootstream_store.events._read import (
     stream,
     stream_all,
 )
+from rootstream_store.events._seals import MAX_SEALED_POSITIONS, find_last_seal, seal, verify
 from rootstream_store.events._snapshots import load_snapshot, save_snapshot
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "MAX_BATCH_EVENTS",
     "MAX_PAYLOAD_BYTES",
     "MAX_PAYLOAD_DEPTH",
+    "MAX_SEALED_POSITIONS",
     "NO_STREAM",
     "Expected",
     "NewEvent",
@@ -41,7 +44,9 @@ __all__ = [
     "append_many",
     "archive",
     "close",
+    "erase",
     "find_head",
+    "find_last_seal",
     "find_position",
     "get",
     "get_horizon",
@@ -53,6 +58,8 @@ __all__ = [
     "read_all",
     "reopen",
     "save_snapshot",
+    "seal",
     "stream",
     "stream_all",
+    "verify",
 ]

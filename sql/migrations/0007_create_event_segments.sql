@@ -2,8 +2,8 @@
 --
 -- Apply sql/roles/ again. On Citus event_segments is distributed by aggregate_id, colocated with event_log.
 
--- A column of the events as one array, in the order of their versions, which have no gaps within a segment: equal
--- values lie side by side and compress well, and every value stays exactly what it was.
+-- A column of the events as one array, in the order of their versions, which have no gaps within a segment, and of their
+-- positions: equal values lie side by side and compress well, and every value stays exactly what it was.
 CREATE TABLE event_segments (
     first_version bigint NOT NULL,
     last_version bigint NOT NULL,
@@ -37,6 +37,14 @@ CREATE TABLE event_segments (
     )
 ) WITH (toast_tuple_target = 128); -- compressed also where the aggregate had only a few events
 
+-- Compressed, but in the row itself while they fit: each value that is elsewhere costs a look at another index.
+ALTER TABLE event_segments
+ALTER COLUMN positions SET STORAGE MAIN,
+ALTER COLUMN timestamps SET STORAGE MAIN,
+ALTER COLUMN user_ids SET STORAGE MAIN,
+ALTER COLUMN are_repeatable SET STORAGE MAIN,
+ALTER COLUMN event_types SET STORAGE MAIN;
+
 -- Which segments have events between two positions?
 CREATE INDEX event_segments_covers_idx ON event_segments USING gist (int8range(first_position, last_position, '[]'));
 CREATE INDEX event_segments_first_position_idx ON event_segments (first_position);
@@ -45,10 +53,50 @@ CREATE INDEX event_segments_user_ids_idx ON event_segments USING gin (user_ids) 
 
 COMMENT ON TABLE event_segments IS 'Archived events, up to a thousand of one aggregate in a row; read them through event_log_archived.';
 
+-- The events of a segment from one to another, counted from 1. Of long values only what is asked for is copied.
+CREATE FUNCTION unpack_events(segment event_segments, from_number bigint, to_number bigint)
+RETURNS TABLE (
+    "position" bigint,
+    version bigint,
+    "timestamp" timestamptz,
+    user_id bigint,
+    event_id uuid,
+    is_repeatable boolean,
+    event_type text,
+    event_data jsonb,
+    metadata jsonb
+)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+SELECT
+    events.position,
+    (segment).first_version + greatest(from_number, 1) + events.number - 2 AS version,
+    events.timestamp,
+    events.user_id,
+    events.event_id,
+    events.is_repeatable,
+    events.event_type,
+    events.event_data,
+    events.metadata
+FROM
+    unnest(
+        (segment).positions[greatest(from_number, 1)::integer:least(to_number, (segment).event_count)::integer],
+        (segment).timestamps[greatest(from_number, 1)::integer:least(to_number, (segment).event_count)::integer],
+        (segment).user_ids[greatest(from_number, 1)::integer:least(to_number, (segment).event_count)::integer],
+        (segment).event_ids[greatest(from_number, 1)::integer:least(to_number, (segment).event_count)::integer],
+        (segment).are_repeatable[greatest(from_number, 1)::integer:least(to_number, (segment).event_count)::integer],
+        (segment).event_types[greatest(from_number, 1)::integer:least(to_number, (segment).event_count)::integer],
+        (segment).event_data[greatest(from_number, 1)::integer:least(to_number, (segment).event_count)::integer],
+        (segment).metadata[greatest(from_number, 1)::integer:least(to_number, (segment).event_count)::integer]
+    ) WITH ORDINALITY AS events (
+        position, timestamp, user_id, event_id, is_repeatable, event_type, event_data, metadata, number
+    );
+END;
+
 CREATE VIEW event_log_archived AS
 SELECT
     events.position,
-    segments.first_version + events.ordinality - 1 AS version,
+    events.version,
     events.timestamp,
     events.user_id,
     events.event_id,
@@ -65,19 +113,7 @@ SELECT
     int8range(segments.first_position, segments.last_position, '[]') AS covers,
     segments.user_ids
 FROM event_segments AS segments
-CROSS JOIN LATERAL
-    unnest(
-        segments.positions,
-        segments.timestamps,
-        segments.user_ids,
-        segments.event_ids,
-        segments.are_repeatable,
-        segments.event_types,
-        segments.event_data,
-        segments.metadata
-    ) WITH ORDINALITY AS events (
-        position, timestamp, user_id, event_id, is_repeatable, event_type, event_data, metadata, ordinality
-    );
+CROSS JOIN LATERAL unpack_events(segments, 1, segments.event_count) AS events;
 
 COMMENT ON VIEW event_log_archived IS 'Archived events with the columns of event_log. Conditions on the columns of the segment (first_version, last_version, covers, user_ids) find the segments by an index, those on the event only sift what they hold.';
 
@@ -146,17 +182,20 @@ BEGIN
         SELECT
             moved.*,
             octet_length(moved.event_data::text) + coalesce(octet_length(moved.metadata::text), 0) AS bytes,
-            row_number() OVER aggregate AS number
+            row_number() OVER aggregate AS number,
+            CASE WHEN lag(moved.position) OVER aggregate > moved.position THEN 1 ELSE 0 END AS turns
         FROM moved
         WINDOW aggregate AS (PARTITION BY moved.aggregate_id, moved.aggregate_type ORDER BY moved.version)
     ),
-    -- A segment ends after a thousand events, after 4 MiB of data, and where a version is missing.
+    -- A segment ends after a thousand events, after 4 MiB of data, where a version is missing, and where positions go
+    -- back, which only plain SQL can bring about.
     cut AS (
         SELECT
             measured.*,
             measured.version - measured.number AS run,
             (measured.number - 1) / 1000 AS thousand,
-            floor(sum(measured.bytes) OVER aggregate / 4194304) AS part
+            floor(sum(measured.bytes) OVER aggregate / 4194304) AS part,
+            sum(measured.turns) OVER aggregate AS turn
         FROM measured
         WINDOW aggregate AS (PARTITION BY measured.aggregate_id, measured.aggregate_type ORDER BY measured.version)
     ),
@@ -182,7 +221,7 @@ BEGIN
             array_agg(cut.event_data ORDER BY cut.version),
             array_agg(cut.metadata ORDER BY cut.version)
         FROM cut
-        GROUP BY cut.aggregate_id, cut.aggregate_type, cut.run, cut.thousand, cut.part
+        GROUP BY cut.aggregate_id, cut.aggregate_type, cut.run, cut.thousand, cut.part, cut.turn
         RETURNING event_segments.event_count
     )
     SELECT

@@ -44,6 +44,8 @@ class Plan:
 # Areas and queries without a plan worth guarding.
 EXEMPT: Final = {
     "events/archive": "calls a function that moves what the queries before it found",
+    "events/erase": "calls a function, the data it is asked for decide what it reads",
+    "events/find_false_erasure": "reads the records of all erasures",
     "events/get_horizon": "reads a sequence and the locks of the server, no table",
     "events/list_in_flight": "the same",
     "health/": "reads settings, no table",
@@ -62,6 +64,7 @@ _VALUES: Final[dict[str, object]] = {
     "aggregate_type": "stream",
     "aggregate_types": ["user", "stream", "stream"],
     "after_id": 0,
+    "after_number": 2500,
     "after_position": 0,
     "after_type": "",
     "at": datetime.now(UTC) - timedelta(minutes=30_000),
@@ -112,9 +115,11 @@ _VALUES: Final[dict[str, object]] = {
     "monthly_limit_gb": 50,
     "months": 3,
     "name": "stream",
+    "number": 2500,
     "now": None,
     "password_hash": PASSWORD_HASH,
     "payment_method": "card",
+    "position": 75_000,
     "recording_id": 15_000,
     "recording_path": "path",
     "resolution": "1920x1080",
@@ -172,6 +177,9 @@ _MANY: Final[dict[str, Any]] = {
 
 _ARCHIVED: Final[dict[str, object]] = {"aggregate_id": ARCHIVED_AGGREGATE, "since": None}
 _LOG: Final = {"event_log_position_idx", "event_segments_covers_idx", "event_segments_first_position_idx"}
+# Of a range: the events wherever they are, and what was erased of them.
+_EVERYWHERE: Final = {"event_log_position_idx", "event_segments_covers_idx"}
+_SEALED: Final = _EVERYWHERE | {"event_erased_position_idx", "event_seals_pkey"}
 _OF_USER: Final = {"event_log_user_id_idx", "event_segments_user_ids_idx"}
 
 
@@ -202,14 +210,27 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "events/append_many_new": _one("aggregates_pkey", rows=0, aggregate_id="new", **_MANY),
     "events/append_new": _one("aggregates_pkey", rows=0, aggregate_id="new"),
     "events/count_events": _one("event_log_pkey", rows=30),
+    "events/count_unsealed": _one(
+        "event_log_position_idx", "event_segments_covers_idx", rows=200, after_position=119_900
+    ),
+    # Two ranges of thirty positions, one archived: ten segments, and ten erased events.
+    "events/find_altered": (
+        Plan(_SEALED, 60),
+        Plan(_SEALED, 60, {"number": 1000}),
+    ),
     "events/find_equal_snapshot": _one("snapshots_pkey"),
+    "events/find_event_at": (Plan(_EVERYWHERE, 5), Plan(_EVERYWHERE, 5, {"position": 30_000})),
     "events/find_head": _one("aggregates_pkey"),
     # Seventeen halvings of 120,000 positions, each with a way down the index, and to segments.
     "events/find_position": (
         Plan(_LOG, 70),
         Plan(_LOG, 70, {"at": datetime.now(UTC) + timedelta(seconds=5000)}),
     ),
+    "events/find_last_seal": _one("event_seals_pkey"),
     "events/find_latest_snapshot": _pages("snapshots_pkey", rows=1, to_version=10_050),
+    "events/find_sealed_position": _one(
+        "event_log_position_idx", "event_segments_covers_idx", "event_seals_pkey", rows=5
+    ),
     "events/get": (
         Plan({"event_log_pkey", "event_segments_pkey"}, 1),
         Plan({"event_log_pkey", "event_segments_pkey"}, 1, {**_ARCHIVED, "version": 2}),
@@ -232,12 +253,12 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
         ),
     ),
     # A filter costs what it passes over: a third of the events are of a user. Where nothing is archived one
-    # segment is looked at, the next one; elsewhere those of the page, and those at which its stretches end.
+    # segment is looked at, the next one; elsewhere those of a thousand positions.
     "events/read_all": (
         Plan(_LOG, 104, {"since": None, "aggregate_type": None}),
         Plan(_LOG, 320, {"since": None, "aggregate_type": "user", "after_position": 30_000}),
-        Plan(_LOG, 104, {"since": None, "aggregate_type": None, "after_position": 59_950}),
-        Plan(_LOG, 104, {"since": None, "aggregate_type": None, "after_position": 100_000}),
+        Plan(_LOG, 400, {"since": None, "aggregate_type": None, "after_position": 59_950}),
+        Plan(_LOG, 400, {"since": None, "aggregate_type": None, "after_position": 100_000}),
     ),
     "events/read_backward": _events(to_version=10_000),
     "events/read_forward": _events(after_version=10_000),
@@ -245,7 +266,13 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "events/save_snapshot": _one(
         "event_log_pkey", "event_segments_pkey", "snapshots_pkey", rows=2, version=15_001
     ),
+    # A hundred positions: 34 segments, as many erased events.
+    "events/seal": (Plan(_SEALED, 150, {"to_position": 120_000}),),
     "events/set_closed": _one("aggregates_pkey"),
+    "events/verify_seal": (
+        Plan(_SEALED | {"event_erasures_pkey"}, 60),
+        Plan(_SEALED | {"event_erasures_pkey"}, 60, {"after_number": 1000}),
+    ),
     # The stream that the foreign key asks for, and with a session that one.
     "recordings/create": (Plan(set(), 1), Plan(set(), 2, {"session_id": BUSY_SESSION})),
     "recordings/delete": _one("recordings_pkey"),

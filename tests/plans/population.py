@@ -173,6 +173,27 @@ _STATEMENTS: Final = (
     FROM generate_series(1, 20000) AS n
     """,
     """
+    INSERT INTO event_erased (
+        position, version, operation, aggregate_id, aggregate_type, original_hash, erased_hash
+    )
+    SELECT 60001 + 3 * n, 1, 1 + n %% 2000, 'old ' || n, 'stream', sha256(''), sha256('')
+    FROM generate_series(1, 20000) AS n
+    """,
+    """
+    INSERT INTO event_erasures
+    SELECT n, now(), 10, 10, n, n, 'r', NULL, '[]', '{}', sha256('') FROM generate_series(1, 2000) AS n
+    """,
+    # Up to some way before the end.
+    """
+    INSERT INTO event_seals (
+        number, first_position, last_position, event_count, previous_hash, hash, positions, fingerprints
+    )
+    SELECT
+        n, 30 * n - 29, 30 * n, 30, sha256(''), sha256(''),
+        int8multirange(int8range(30 * n - 29, 30 * n + 1)), decode(repeat('00', 240), 'hex')
+    FROM generate_series(1, 3000) AS n
+    """,
+    """
     INSERT INTO snapshots (aggregate_id, aggregate_type, version, position, schema_version, state)
     SELECT aggregate_id, aggregate_type, version, position, shape, '{}'
     FROM event_log

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser"]
 
-_COMMANDS = ("show", "archive")
+_COMMANDS = ("show", "archive", "erase", "seal", "verify")
 """Modules of this package, in the order of --help."""
 
 

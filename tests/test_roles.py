@@ -176,9 +176,7 @@ def test_a_temporary_table_of_the_callers_is_not_taken_for_a_partition(
         assert maintenance.run(transaction, months_ahead=5).usage_partitions_created == 3
 
 
-def test_whoever_reads_verifies(
-    filled: Store, app: Store, database_url: str, readonly_role: str
-) -> None:
+def test_whoever_reads_verifies(filled: Store, app: Store, database_url: str, readonly_role: str) -> None:
     with Store.open(_as(database_url, readonly_role), pool_size=1) as reading:
         for store in (app, reading):
             found = events.verify(store)

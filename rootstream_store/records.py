@@ -18,10 +18,13 @@ __all__ = [
     "AggregateHead",
     "Appended",
     "AppendedTo",
+    "ArchiveReport",
     "BillingAccount",
     "CreatedSession",
     "CreatedStream",
+    "ErasureReport",
     "Event",
+    "Fault",
     "Horizon",
     "InFlightAppend",
     "MonthlyUsage",
@@ -29,12 +32,14 @@ __all__ = [
     "QuotaUsage",
     "Recording",
     "RepeatedEvent",
+    "Seal",
     "Session",
     "Snapshot",
     "Stream",
     "StreamSession",
     "UsageTotal",
     "User",
+    "Verification",
 ]
 
 
@@ -285,6 +290,86 @@ class Horizon(Record, kw_only=True):
     """False: a standby, where the locks of writers are not known and `position` means nothing."""
     is_fresh: bool
     """False: in a transaction whose snapshot may be older, and shows less than `position` says."""
+
+
+class ArchiveReport(Record, kw_only=True):
+    """What archiving moved."""
+
+    aggregates: int
+    """Whose events were moved, each whole."""
+    events: int
+    segments: int
+    """Rows that hold the events now. 0: only counted."""
+    bytes_before: int
+    """Of the rows in event_log, without indexes. 0: only counted."""
+    bytes_after: int
+    """Of the segments, compressed, without indexes. 0: only counted."""
+
+
+class ErasureReport(Record, kw_only=True):
+    """What an erasure did."""
+
+    operation: int | None
+    """Its number in event_erasures, from 1. None: nothing was left to erase, and nothing was logged."""
+    events: int
+    """Erased events that are live."""
+    archived_events: int
+    aggregates: int
+    """Whose events these are."""
+    snapshots: int
+    """Deleted snapshots, those of aggregates that were erased before among them."""
+
+
+class Seal(Record, kw_only=True):
+    """A digest over a range of the log and over the seal before it."""
+
+    number: int
+    """From 1, without gaps."""
+    first_position: int
+    last_position: int
+    """Included. The next seal begins right after it."""
+    event_count: int
+    """Fewer than positions where an append was rolled back."""
+    hash: bytes
+    """32 bytes, sha-256. In hexadecimal it is an anchor for `events.verify`."""
+    sealed_at: datetime
+
+
+class Fault(Record, kw_only=True):
+    """Where the log is not what was sealed."""
+
+    kind: str
+    """"altered", "missing", "inserted", "reordered": an event; "seal_altered", "seal_missing": a seal;
+    "erasure_false": an erasure and what the log tells of it do not agree; "unanchored": no seal is the
+    anchor."""
+    detail: str
+    """The same in a sentence."""
+    seal: int | None = None
+    """Its number. None: not about a seal or what one covers."""
+    position: int | None = None
+    """Of the event. None: not about one."""
+    aggregate_type: str | None = None
+    """None: not about an event, or nothing is left of it. So for the next two."""
+    aggregate_id: str | None = None
+    version: int | None = None
+    operation: int | None = None
+    """Of the erasure. None: not about one."""
+
+
+class Verification(Record, kw_only=True):
+    """What `events.verify` found."""
+
+    fault: Fault | None
+    """The first one. None: all is as it was sealed."""
+    seals: int
+    """Those that were found whole, before the fault if there is one. So for all that follow."""
+    sealed_events: int
+    unsealed_events: int
+    """Events after the last of these seals: of them nothing can be said."""
+    last_position: int
+    """Up to where these seals go."""
+    head: str | None
+    """Hash of the last of these seals, the anchor to keep elsewhere. None: there is no seal."""
 
 
 class InFlightAppend(Record, kw_only=True):

@@ -51,6 +51,32 @@ PYTHON_TYPES: dict[str, tuple[Any, ...]] = {
 NULLABLE: dict[tuple[str, str], bool] = {
     ("billing/get_quota", "bytes_transferred"): False,  # coalesce over sum
     ("billing/get_quota", "is_over_limit"): False,  # coalesce
+    ("events/archive", "aggregates"): False,  # count
+    ("events/archive", "events"): False,  # count
+    ("events/archive", "segments"): False,  # count
+    ("events/archive", "bytes_before"): False,  # coalesce over sum
+    ("events/archive", "bytes_after"): False,  # coalesce over sum
+    ("events/count_unsealed", "events"): False,  # the sum of two counts
+    ("events/erase", "operation"): True,  # nothing was left to erase
+    ("events/erase", "events"): False,  # count
+    ("events/erase", "archived_events"): False,  # count
+    ("events/erase", "aggregates"): False,  # count
+    ("events/erase", "snapshots"): False,  # count
+    ("events/find_altered", "kind"): False,  # a CASE with an ELSE
+    ("events/find_altered", "position"): False,  # one side of a full join is there
+    ("events/find_altered", "aggregate_type"): True,  # nothing is left of the event; and so the next two
+    ("events/find_altered", "aggregate_id"): True,
+    ("events/find_altered", "version"): True,
+    ("events/find_event_at", "position"): False,  # of columns that are NOT NULL; and so the next three
+    ("events/find_event_at", "aggregate_type"): False,
+    ("events/find_event_at", "aggregate_id"): False,
+    ("events/find_event_at", "version"): False,
+    ("events/find_false_erasure", "operation"): False,  # counted
+    ("events/find_false_erasure", "fault"): False,  # a CASE with an ELSE
+    ("events/find_sealed_position", "position"): False,  # counted
+    ("events/verify_seal", "is_intact"): False,  # compares what is never NULL
+    ("events/verify_seal", "altered_erased_position"): True,  # min over no row
+    ("events/count_events", "events"): False,  # count
     ("events/find_position", "position"): False,  # begins with 0
     ("events/find_repeated", "number"): False,  # ordinality
     ("events/find_repeated", "is_same"): False,  # of columns that are NOT NULL, or IS NOT DISTINCT FROM
@@ -95,6 +121,25 @@ NULLABLE: dict[tuple[str, str], bool] = {
     ("usage/total_by_user", "events"): False,  # count
     ("usage/total_by_user", "bytes_transferred"): False,  # coalesce over sum
     ("usage/total_by_user", "duration_seconds"): False,  # coalesce over sum
+}
+
+# One branch of live events and one of archived ones: the server says nothing of their columns.
+NULLABLE |= {
+    (name, column): column == "user_id"
+    for name in ("get", "list_by_user", "read_all", "read_all_backward", "read_backward", "read_forward")
+    for name in (f"events/{name}",)
+    for column in (
+        "position",
+        "aggregate_id",
+        "aggregate_type",
+        "version",
+        "event_type",
+        "event_id",
+        "event_data",
+        "metadata",
+        "user_id",
+        "timestamp",
+    )
 }
 
 # Parameters that are no ids and no amounts, for functions of PostgreSQL that take an integer.
@@ -291,6 +336,9 @@ NULL_INSIDE = {
     ("events/find_repeated", "metadata"),
     # No version was expected: the ids alone tell.
     ("events/find_repeated", "expected"),
+    # Handed to a function of ours.
+    ("events/erase", "user_id"),
+    ("events/erase", "requested_by"),
 }
 
 

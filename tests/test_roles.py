@@ -123,6 +123,33 @@ def test_everything_works_as_the_application(app: Store) -> None:
     assert not events.reopen(app, "Stream", "a").is_closed
     users.delete(app, user.id)
     assert len(events.list_by_user(app, user.id)) == 4
+    assert events.close(app, "Stream", "a").is_closed
+
+
+def test_the_application_cannot_open_the_door_of_the_log(app: Store) -> None:
+    """The setting that the triggers ask for is one that everybody can make; the rights are not."""
+    events.append(app, "Stream", "a", "E", {})
+    for door, statement in (
+        ("DELETE event_log", "DELETE FROM event_log"),
+        ("UPDATE event_log", "UPDATE event_log SET event_data = '{}', metadata = '{}'"),
+    ):
+        with app.transaction() as transaction:
+            setting = f"-- A door.\nSELECT set_config('rootstream.event_log_door', '{door}', TRUE) AS door"
+            transaction.one(Query("roles/door", setting, str))
+            with pytest.raises(PermissionDenied), transaction.transaction() as inner:
+                inner.run(Query("roles/attempt", f"-- An attempt.\n{statement}", None))
+
+
+def test_the_application_reads_archived_events(app: Store, owner: psycopg.Connection) -> None:
+    events.append_many(app, "Stream", "a", [NewEvent("E", {"n": n}, user_id=7) for n in range(3)])
+    events.close(app, "Stream", "a")
+    with pytest.raises(PermissionDenied):
+        events.archive(app, before=datetime(2090, 1, 1, tzinfo=UTC))
+    moved = owner.execute("SELECT events FROM archive_events('{a}', '{Stream}', 'infinity', 3)").fetchone()
+    assert moved == (3,)
+    assert [event.version for event in events.read(app, "Stream", "a")] == [1, 2, 3]
+    assert [event.version for event in events.read_all(app)] == [1, 2, 3]
+    assert len(events.list_by_user(app, 7)) == 3
 
 
 def test_the_application_makes_and_drops_partitions(app: Store, owner: psycopg.Connection) -> None:
@@ -155,9 +182,38 @@ def test_a_temporary_table_of_the_callers_is_not_taken_for_a_partition(
         assert maintenance.run(transaction, months_ahead=5).usage_partitions_created == 3
 
 
+def test_whoever_reads_verifies(filled: Store, app: Store, database_url: str, readonly_role: str) -> None:
+    with Store.open(_as(database_url, readonly_role), pool_size=1) as reading:
+        for store in (app, reading):
+            found = events.verify(store)
+            assert (found.fault, found.sealed_events) == (None, 3)
+
+
+def test_the_application_neither_seals_nor_erases(app: Store) -> None:
+    events.append(app, "Stream", "a", "E", {}, user_id=7)
+    with pytest.raises(PermissionDenied):
+        events.seal(app)
+    with pytest.raises(PermissionDenied):
+        events.erase(app, user_id=7, reason="r")
+
+
 APP_REFUSED = [
     "UPDATE event_log SET event_type = 'X'",
     "DELETE FROM event_log",
+    "UPDATE event_segments SET event_types = event_types",
+    "DELETE FROM event_segments",
+    "INSERT INTO event_segments DEFAULT VALUES",
+    "SELECT events FROM archive_events('{a}', '{Stream}', now(), 1)",
+    "SELECT operation FROM erase_events(7, '{}', '{}', 'r', NULL)",
+    "INSERT INTO event_seals DEFAULT VALUES",
+    "INSERT INTO event_erased DEFAULT VALUES",
+    "INSERT INTO event_erasures DEFAULT VALUES",
+    "DELETE FROM event_seals",
+    "UPDATE event_seals SET hash = hash",
+    "DELETE FROM event_erasures",
+    "UPDATE event_erased SET position = 1",
+    "TRUNCATE event_segments, event_seals",
+    "ALTER TABLE event_segments DISABLE TRIGGER event_segments_append_only",
     "TRUNCATE event_log",
     "TRUNCATE users CASCADE",
     "DELETE FROM aggregates",
@@ -211,6 +267,11 @@ def filled(store: Store) -> Store:
     billing.open(store, user.id)
     events.append(store, "Stream", "a", "E", {})
     events.save_snapshot(store, "Stream", "a", version=1, state={})
+    events.append(store, "Stream", "old", "E", {})
+    events.close(store, "Stream", "old")
+    assert events.archive(store, before=datetime(2090, 1, 1, tzinfo=UTC)).events == 1
+    assert events.erase(store, aggregates=[("Stream", "old")], reason="r").archived_events == 1
+    assert events.seal(store) is not None
     return store
 
 
@@ -227,7 +288,7 @@ def test_the_reader_reads_every_column_but_the_secrets(
         "WHERE table_schema = 'public' AND table_name !~ '^usage_logs_' AND table_type = 'BASE TABLE'"
     ).fetchall():
         columns.setdefault(table, []).append(column)
-    assert len(columns) == 11
+    assert len(columns) == 15
     for table, names in columns.items():
         names = [name for name in names if name != SECRETS.get(table)]
         listed = SQL(", ").join(Identifier(name) for name in names)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from rootstream_store.events._append import append, append_many
 from rootstream_store.events._append_together import AggregateEvents, append_together
 from rootstream_store.events._appender import Appender
+from rootstream_store.events._archive import archive
 from rootstream_store.events._close import close, reopen
+from rootstream_store.events._erasure import erase
 from rootstream_store.events._fold import Fold, Loaded
 from rootstream_store.events._horizon import get_horizon, list_in_flight
 from rootstream_store.events._import import PastEvent, import_events
@@ -31,6 +33,7 @@ from rootstream_store.events._read import (
     stream,
     stream_all,
 )
+from rootstream_store.events._seals import MAX_SEALED_POSITIONS, find_last_seal, seal, verify
 from rootstream_store.events._snapshots import load_snapshot, prune_snapshots, save_snapshot
 from rootstream_store.events._types import EventTypes, TypedEvent, Upcaster
 
@@ -40,6 +43,7 @@ __all__ = [
     "MAX_BATCH_EVENTS",
     "MAX_PAYLOAD_BYTES",
     "MAX_PAYLOAD_DEPTH",
+    "MAX_SEALED_POSITIONS",
     "NO_STREAM",
     "AggregateEvents",
     "Appender",
@@ -54,8 +58,11 @@ __all__ = [
     "append",
     "append_many",
     "append_together",
+    "archive",
     "close",
+    "erase",
     "find_head",
+    "find_last_seal",
     "find_position",
     "follows",
     "get",
@@ -71,6 +78,8 @@ __all__ = [
     "read_all",
     "reopen",
     "save_snapshot",
+    "seal",
     "stream",
     "stream_all",
+    "verify",
 ]

@@ -14,3 +14,26 @@ FROM event_log
 WHERE aggregate_id = %(aggregate_id)s::text
     AND aggregate_type = %(aggregate_type)s::text
     AND version = %(version)s::bigint
+UNION ALL
+SELECT
+    unpacked.position,
+    segments.aggregate_id,
+    segments.aggregate_type,
+    unpacked.version,
+    unpacked.event_type,
+    unpacked.event_id,
+    unpacked.event_data,
+    unpacked.metadata,
+    unpacked.user_id,
+    unpacked.timestamp
+FROM event_segments AS segments
+CROSS JOIN LATERAL
+    unpack_events(
+        segments,
+        %(version)s::bigint - segments.first_version + 1,
+        %(version)s::bigint - segments.first_version + 1
+    ) AS unpacked
+WHERE segments.aggregate_id = %(aggregate_id)s::text
+    AND segments.aggregate_type = %(aggregate_type)s::text
+    AND segments.first_version <= %(version)s::bigint
+    AND segments.last_version >= %(version)s::bigint

@@ -39,20 +39,50 @@ CROSS JOIN LATERAL (
             ORDER BY event.version
         )::text AS events
     FROM (
-        SELECT
-            position,
-            version,
-            event_type,
-            event_id,
-            event_data,
-            metadata,
-            user_id,
-            timestamp
-        FROM event_log
-        WHERE aggregate_id = %(aggregate_id)s::text
-            AND aggregate_type = %(aggregate_type)s::text
-            AND version > coalesce(snapshot.version, known.version)
-            AND version <= %(to_version)s::bigint
+        (
+            SELECT
+                position,
+                version,
+                event_type,
+                event_id,
+                event_data,
+                metadata,
+                user_id,
+                timestamp
+            FROM event_log
+            WHERE aggregate_id = %(aggregate_id)s::text
+                AND aggregate_type = %(aggregate_type)s::text
+                AND version > coalesce(snapshot.version, known.version)
+                AND version <= %(to_version)s::bigint
+            ORDER BY version ASC
+            LIMIT %(limit)s::bigint
+        )
+        UNION ALL
+        -- Archived: segment by segment, no further than the limit asks for.
+        (
+            SELECT
+                unpacked.position,
+                unpacked.version,
+                unpacked.event_type,
+                unpacked.event_id,
+                unpacked.event_data,
+                unpacked.metadata,
+                unpacked.user_id,
+                unpacked.timestamp
+            FROM event_segments AS segments
+            CROSS JOIN LATERAL
+                unpack_events(
+                    segments,
+                    coalesce(snapshot.version, known.version) - segments.first_version + 2,
+                    %(to_version)s::bigint - segments.first_version + 1
+                ) AS unpacked
+            WHERE segments.aggregate_id = %(aggregate_id)s::text
+                AND segments.aggregate_type = %(aggregate_type)s::text
+                AND segments.first_version <= %(to_version)s::bigint
+                AND segments.last_version > coalesce(snapshot.version, known.version)
+            ORDER BY segments.first_version ASC, unpacked.version ASC
+            LIMIT %(limit)s::bigint
+        )
         ORDER BY version ASC
         LIMIT %(limit)s::bigint
     ) AS event

@@ -32,6 +32,12 @@ GRANT SELECT, INSERT ON event_log TO rootstream_app;
 GRANT SELECT, INSERT, UPDATE ON aggregates TO rootstream_app;
 GRANT SELECT ON event_log_in_flight TO rootstream_app;
 
+-- Archived events, erasures and seals are read; to archive, to erase and to seal is the owner's.
+REVOKE ALL ON event_segments, event_erasures, event_erased, event_seals FROM rootstream_app;
+GRANT SELECT ON event_segments, event_log_archived, event_erasures, event_erased, event_seals TO rootstream_app;
+REVOKE EXECUTE ON FUNCTION archive_events(text [], text [], timestamptz, bigint) FROM rootstream_app;
+REVOKE EXECUTE ON FUNCTION erase_events(bigint, text [], text [], text, text) FROM rootstream_app;
+
 -- For the default values of their columns.
 GRANT USAGE ON SEQUENCE event_log_position_seq, usage_logs_id_seq TO rootstream_app;
 

@@ -23,6 +23,11 @@ billing_accounts,
 aggregates,
 event_log,
 event_log_in_flight,
+event_segments,
+event_log_archived,
+event_erasures,
+event_erased,
+event_seals,
 snapshots,
 schema_migrations
 TO rootstream_readonly;

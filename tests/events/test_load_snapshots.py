@@ -208,7 +208,7 @@ def test_a_role_that_may_not_write_loads(
 ) -> None:
     role = f"rootstream_test_reads_{connection.info.backend_pid}"
     connection.execute(f"CREATE ROLE {role}".encode())
-    connection.execute(f"GRANT SELECT ON event_log, snapshots, aggregates TO {role}".encode())
+    connection.execute(f"GRANT SELECT ON event_log, event_segments, snapshots, aggregates TO {role}".encode())
     try:
         add(store, 20)
         with reading(database_url, f"role={role}") as reader, caplog.at_level(logging.WARNING):

@@ -12,6 +12,8 @@ from uuid import UUID
 
 from ..factories import PASSWORD_HASH
 from .population import (
+    ARCHIVED_AGGREGATE,
+    ARCHIVED_USER,
     BUSY_AGGREGATE,
     BUSY_SESSION,
     BUSY_STREAM,
@@ -42,6 +44,9 @@ class Plan:
 # Areas and queries without a plan worth guarding.
 EXEMPT: Final = {
     "events/copy_events": "COPY has no plan",
+    "events/archive": "calls a function that moves what the queries before it found",
+    "events/erase": "calls a function, the data it is asked for decide what it reads",
+    "events/find_false_erasure": "reads the records of all erasures",
     "events/get_horizon": "reads a sequence and the locks of the server, no table",
     "events/list_in_flight": "the same",
     "health/": "reads settings, no table",
@@ -56,13 +61,18 @@ _LAST_MONTH: Final = (_THIS_MONTH - timedelta(days=1)).replace(day=1)
 
 _VALUES: Final[dict[str, object]] = {
     "aggregate_id": BUSY_AGGREGATE,
+    "aggregate_ids": ["1", "2", "10"],
     "aggregate_type": "stream",
+    "aggregate_types": ["user", "stream", "stream"],
     "after_id": 0,
+    "after_number": 2500,
     "after_position": 0,
+    "after_type": "",
     "at": datetime.now(UTC) - timedelta(minutes=30_000),
     "after_version": 0,
     "avatar_url": None,
     "batch": 1000,
+    "before": datetime.now(UTC),
     "before_created_at": None,
     "before_hash": None,
     "before_id": None,
@@ -93,6 +103,7 @@ _VALUES: Final[dict[str, object]] = {
     "is_active": False,
     "is_available": False,
     "is_atomic": True,
+    "is_closed": True,
     "is_public": False,
     "is_recorded": True,
     "is_repeatable": True,
@@ -108,10 +119,11 @@ _VALUES: Final[dict[str, object]] = {
     "monthly_limit_gb": 50,
     "months": 3,
     "name": "stream",
+    "number": 2500,
     "now": None,
     "password_hash": PASSWORD_HASH,
     "payment_method": "card",
-    "position": 45_000,
+    "position": 75_000,
     "recording_id": 15_000,
     "recording_path": "path",
     "resolution": "1920x1080",
@@ -180,9 +192,23 @@ _TOGETHER: Final[dict[str, Any]] = {
 }
 
 
-def _events(index: str, **middle: object) -> tuple[Plan, ...]:
-    """The plans of the first page of events and of one from the middle."""
-    return Plan({index}, 100, {"since": None}), Plan({index}, 100, {"since": None, **middle})
+_ARCHIVED: Final[dict[str, object]] = {"aggregate_id": ARCHIVED_AGGREGATE, "since": None}
+_LOG: Final = {"event_log_position_idx", "event_segments_covers_idx", "event_segments_first_position_idx"}
+# Of a range: the events wherever they are, and what was erased of them.
+_EVERYWHERE: Final = {"event_log_position_idx", "event_segments_covers_idx"}
+_SEALED: Final = _EVERYWHERE | {"event_erased_position_idx", "event_seals_pkey"}
+_LOADED: Final = {"snapshots_pkey", "event_log_pkey", "event_segments_pkey"}
+_OF_USER: Final = {"event_log_user_id_idx", "event_segments_user_ids_idx"}
+
+
+def _events(**middle: object) -> tuple[Plan, ...]:
+    """The plans of the first page of an aggregate's events, of one from the middle, and of archived ones."""
+    indexes = {"event_log_pkey", "event_segments_pkey"}
+    return (
+        Plan(indexes, 100, {"since": None}),
+        Plan(indexes, 100, {"since": None, **middle}),
+        Plan(indexes, 1, _ARCHIVED),
+    )
 
 
 PLANS: Final[dict[str, tuple[Plan, ...]]] = {
@@ -204,57 +230,96 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     # The head rows of two are locked, then moved; the third is made.
     "events/append_together": _one(*_HEAD_AND_ID, rows=4, **_TOGETHER),
     "events/close": _one("aggregates_pkey"),
+    "events/count_events": _one("event_log_pkey", rows=30),
+    "events/count_unsealed": _one(
+        "event_log_position_idx", "event_segments_covers_idx", rows=200, after_position=119_900
+    ),
+    # Two ranges of thirty positions, one archived: ten segments, and ten erased events.
+    "events/find_altered": (
+        Plan(_SEALED, 60),
+        Plan(_SEALED, 60, {"number": 1000}),
+    ),
     "events/find_equal_snapshot": _one("snapshots_pkey"),
+    "events/find_event_at": (Plan(_EVERYWHERE, 5), Plan(_EVERYWHERE, 5, {"position": 30_000})),
     "events/find_head": _one("aggregates_pkey"),
-    # Sixteen halvings of 60,000 positions, each with a way down the index.
     # Three by their place, none by its id.
     "events/find_repeated": _one(
         "event_log_pkey", "event_log_event_id_key", rows=3, **{**_TOGETHER, "expected": 3}
     ),
-    "events/find_position": _one("event_log_position_idx", rows=24),
+    # Seventeen halvings of 120,000 positions, each with a way down the index, and to segments.
+    "events/find_position": (
+        Plan(_LOG, 70),
+        Plan(_LOG, 70, {"at": datetime.now(UTC) + timedelta(seconds=5000)}),
+    ),
+    "events/find_last_seal": _one("event_seals_pkey"),
     "events/find_latest_snapshot": _pages("snapshots_pkey", rows=1, to_version=10_050),
-    "events/get": _one("event_log_pkey"),
+    "events/find_sealed_position": _one(
+        "event_log_position_idx", "event_segments_covers_idx", "event_seals_pkey", rows=5
+    ),
+    "events/get": (
+        Plan({"event_log_pkey", "event_segments_pkey"}, 1),
+        Plan({"event_log_pkey", "event_segments_pkey"}, 1, {**_ARCHIVED, "version": 2}),
+    ),
     "events/get_version": _one("aggregates_pkey"),
     "events/list_heads": _one("aggregates_pkey", rows=2, **_TOGETHER),
-    "events/list_by_user": _pages("event_log_user_id_idx", sparse=_PLAIN, before_position=30_000),
     "events/move_heads": _one("aggregates_pkey", rows=2, **_TOGETHER),
     # The two that stay, and the head row for the foreign key; the older ones are found, locked and deleted.
     "events/keep_snapshot": (
         Plan({"snapshots_pkey"}, 5, {"version": 250, "keep": 2}),
         Plan({"snapshots_pkey"}, 62, {"version": 2050, "keep": 2}),
     ),
-    # A filter costs what it passes over: a third of the events are of a user.
     # The snapshot, and half of the events to the next one, of which there are ten thousand.
     "events/load": (
-        Plan({"snapshots_pkey", "event_log_pkey"}, 51, {"to_version": 10_050, "limit": 256}),
+        Plan(_LOADED, 51, {"to_version": 10_050, "limit": 256}),
         Plan(
-            {"snapshots_pkey", "event_log_pkey"},
+            _LOADED,
             256,
             {"to_version": 10_050, "schema_version": 9, "limit": 256},
         ),
     ),
     "events/prune_snapshots": _one("snapshots_pkey", rows=600),
-    "events/read_all": (
-        Plan({"event_log_position_idx"}, 100, {"since": None, "aggregate_type": None}),
+    # Where all is archived: the segments of this user.
+    "events/list_by_user": (
+        Plan(_OF_USER, 102),
+        Plan(_OF_USER, 102, {"before_position": 30_000}),
+        Plan(_OF_USER, 5, _PLAIN),
+        Plan(_OF_USER, 202, {"user_id": ARCHIVED_USER}),
+    ),
+    # Each closed aggregate and its last event.
+    "events/list_archivable": (
+        Plan({"aggregates_closed_idx", "event_log_pkey"}, 220, {"aggregate_type": None}),
         Plan(
-            {"event_log_position_idx"},
-            320,
-            {"since": None, "aggregate_type": "user", "after_position": 30_000},
+            {"aggregates_closed_idx", "event_log_pkey"},
+            220,
+            {"aggregate_type": None, "after_type": "user", "after_id": "2"},
         ),
     ),
     "events/read_all_backward": (
-        Plan({"event_log_position_idx"}, 100, {"since": None, "aggregate_type": None}),
-        Plan(
-            {"event_log_position_idx"},
-            320,
-            {"since": None, "aggregate_type": "user", "to_position": 30_000},
-        ),
+        Plan(_EVERYWHERE, 104, {"since": None, "aggregate_type": None, "to_position": 59_000}),
+        Plan(_EVERYWHERE, 320, {"since": None, "aggregate_type": "user", "to_position": 30_000}),
+        Plan(_EVERYWHERE, 400, {"since": None, "aggregate_type": None, "to_position": 100_000}),
     ),
-    "events/read_backward": _events("event_log_pkey", to_version=10_000),
-    "events/read_forward": _events("event_log_pkey", after_version=10_000),
     "events/reopen": _one("aggregates_pkey"),
+    # A filter costs what it passes over: a third of the events are of a user. Where nothing is archived one
+    # segment is looked at, the next one; elsewhere those of a thousand positions.
+    "events/read_all": (
+        Plan(_LOG, 104, {"since": None, "aggregate_type": None}),
+        Plan(_LOG, 320, {"since": None, "aggregate_type": "user", "after_position": 30_000}),
+        Plan(_LOG, 400, {"since": None, "aggregate_type": None, "after_position": 59_950}),
+        Plan(_LOG, 400, {"since": None, "aggregate_type": None, "after_position": 100_000}),
+    ),
+    "events/read_backward": _events(to_version=10_000),
+    "events/read_forward": _events(after_version=10_000),
     # The event, and the head row that the foreign key asks for.
-    "events/save_snapshot": _one("event_log_pkey", "snapshots_pkey", rows=2, version=15_001),
+    "events/save_snapshot": _one(
+        "event_log_pkey", "event_segments_pkey", "snapshots_pkey", rows=2, version=15_001
+    ),
+    # A hundred positions: 34 segments, as many erased events.
+    "events/seal": (Plan(_SEALED, 150, {"to_position": 120_000}),),
+    "events/verify_seal": (
+        Plan(_SEALED | {"event_erasures_pkey"}, 60),
+        Plan(_SEALED | {"event_erasures_pkey"}, 60, {"after_number": 1000}),
+    ),
     # The stream that the foreign key asks for, and with a session that one.
     "recordings/create": (Plan(set(), 1), Plan(set(), 2, {"session_id": BUSY_SESSION})),
     "recordings/delete": _one("recordings_pkey"),

@@ -15,6 +15,8 @@ from psycopg.rows import TupleRow
 from ..factories import PASSWORD_HASH
 
 __all__ = [
+    "ARCHIVED_AGGREGATE",
+    "ARCHIVED_USER",
     "BUSY_AGGREGATE",
     "BUSY_SESSION",
     "BUSY_STREAM",
@@ -37,6 +39,10 @@ PLAIN_STREAM: Final = 1234
 """Off air, with one session on record."""
 BUSY_AGGREGATE: Final = "busy"
 """Of type stream, with 20,000 events and a snapshot at each hundredth."""
+ARCHIVED_USER: Final = 30_000
+"""Caused 200 events, all archived, each in a segment of its own."""
+ARCHIVED_AGGREGATE: Final = "old 10000"
+"""Of type stream, with three events, all archived."""
 
 _STATEMENTS: Final = (
     # Six months of usage: the current one and those ahead are there already.
@@ -147,6 +153,46 @@ _STATEMENTS: Final = (
     CROSS JOIN LATERAL (SELECT 1 + other %% 4000 AS aggregate) AS chosen
     ORDER BY n
     """,
+    "UPDATE aggregates SET is_closed = TRUE WHERE aggregate_id ~ '0$'",
+    # Archived events come after those of the log: three of each aggregate.
+    """
+    INSERT INTO event_segments (
+        aggregate_id, aggregate_type, first_version, last_version, first_position, last_position, event_count,
+        positions, timestamps, user_ids, event_ids, are_repeatable, event_types, event_data, metadata
+    )
+    SELECT
+        'old ' || n, 'stream', 1, 3, 60001 + 3 * n, 60003 + 3 * n, 3,
+        ARRAY[60001 + 3 * n, 60002 + 3 * n, 60003 + 3 * n],
+        array_fill(now() + n * interval '1 second', ARRAY[3]),
+        ARRAY[NULL, 1 + n %% 20000, CASE WHEN n %% 100 = 0 THEN %(archived_user)s END],
+        array_fill(gen_random_uuid(), ARRAY[3]),
+        array_fill(FALSE, ARRAY[3]),
+        array_fill('ViewerJoined'::text, ARRAY[3]),
+        array_fill('{}'::jsonb, ARRAY[3]),
+        array_fill(NULL::jsonb, ARRAY[3])
+    FROM generate_series(1, 20000) AS n
+    """,
+    """
+    INSERT INTO event_erased (
+        position, version, operation, aggregate_id, aggregate_type, original_hash, erased_hash
+    )
+    SELECT 60001 + 3 * n, 1, 1 + n %% 2000, 'old ' || n, 'stream', sha256(''), sha256('')
+    FROM generate_series(1, 20000) AS n
+    """,
+    """
+    INSERT INTO event_erasures
+    SELECT n, now(), 10, 10, n, n, 'r', NULL, '[]', '{}', sha256('') FROM generate_series(1, 2000) AS n
+    """,
+    # Up to some way before the end.
+    """
+    INSERT INTO event_seals (
+        number, first_position, last_position, event_count, previous_hash, hash, positions, fingerprints
+    )
+    SELECT
+        n, 30 * n - 29, 30 * n, 30, sha256(''), sha256(''),
+        int8multirange(int8range(30 * n - 29, 30 * n + 1)), decode(repeat('00', 240), 'hex')
+    FROM generate_series(1, 3000) AS n
+    """,
     """
     INSERT INTO snapshots (aggregate_id, aggregate_type, version, position, schema_version, state)
     SELECT aggregate_id, aggregate_type, version, position, shape, '{}'
@@ -166,6 +212,7 @@ def populate(connection: psycopg.Connection[TupleRow]) -> None:
         "busy_stream": BUSY_STREAM,
         "busy_session": BUSY_SESSION,
         "busy_aggregate": BUSY_AGGREGATE,
+        "archived_user": ARCHIVED_USER,
     }
     cursor = psycopg.ClientCursor(connection)  # some statements cannot have parameters of their own
     for statement in _STATEMENTS:

@@ -28,7 +28,7 @@ USERS: Final = {
     for index in {index for plans in PLANS.values() for plan in plans for index in plan.indexes}
 }
 # Indexes that no query uses, and that are there all the same.
-UNIQUE_ONLY: Final = {"recordings_file_path_key"}
+UNIQUE_ONLY: Final = {"recordings_file_path_key", "event_erased_pkey"}
 AHEAD: Final = {
     # Index → what it is for: a person looks for a time.
     "event_log_timestamp_idx": "SELECT count(*) FROM event_log WHERE timestamp > now() - interval '1 hour'",

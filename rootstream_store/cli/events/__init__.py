@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser"]
 
-_COMMANDS = ("show", "tail")
+_COMMANDS = ("show", "tail", "verify", "seal", "archive", "erase")
 """Modules of this package, in the order of --help."""
 
 

@@ -48,7 +48,7 @@ def run(bench: Bench) -> None:
         if appender is not None:
             store = stack.enter_context(bench.store(_THREADS))
             writers["events.Appender"] = _grouped(stack.enter_context(appender(store)))
-        url = stack.enter_context(bench.database())
+        url = bench.database()
         if (found := stack.enter_context(recorder(url, pool_size=_THREADS))) is not None:
             writers["eventsourcing, ordered, retried"] = _recorder(found)
         for title, shared in (("aggregates of their own", None), ("one aggregate", _SHARED)):
@@ -116,7 +116,7 @@ def _race(
 
 
 def _connections(stack: contextlib.ExitStack, bench: Bench) -> list[psycopg.Connection]:
-    url = stack.enter_context(bench.database())
+    url = bench.database()
     found = [stack.enter_context(psycopg.connect(url, autocommit=True)) for _ in range(_THREADS)]
     create_bare_table(found[0], "bare_log")
     return found

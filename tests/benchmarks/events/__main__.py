@@ -39,7 +39,9 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--only", choices=_GROUPS, nargs="+", help="these groups (default: all)")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller logs: within a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds and smaller logs: a minute on an idle machine"
+    )
     parser.add_argument(
         "--sizes",
         type=_sizes,

@@ -44,7 +44,7 @@ def run(bench: Bench) -> None:
             _EXACT: _exact(stack.enter_context(bench.store())),
         }
         for name, ordered in (("eventsourcing, ordered", True), ("eventsourcing, unordered", False)):
-            url = stack.enter_context(bench.database())
+            url = bench.database()
             if (found := stack.enter_context(recorder(url, ordered=ordered))) is not None:
                 contenders[name] = _recorder(found)
         for size in _SIZES:
@@ -78,7 +78,7 @@ def _sized(batch: Batch, size: int) -> Call:
 
 
 def _table(stack: contextlib.ExitStack, bench: Bench) -> tuple[psycopg.Connection, Cursor]:
-    url = stack.enter_context(bench.database())
+    url = bench.database()
     connection = stack.enter_context(psycopg.connect(url, autocommit=True))
     create_bare_table(connection, "bare_log")
     set_json_dumps(msgspec.json.encode, connection)

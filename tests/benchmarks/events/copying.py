@@ -66,7 +66,7 @@ def run(bench: Bench) -> None:
 
 
 def _connect(stack: contextlib.ExitStack, bench: Bench) -> psycopg.Connection:
-    url = stack.enter_context(bench.database())
+    url = bench.database()
     connection = stack.enter_context(psycopg.connect(url, autocommit=True))
     create_bare_table(connection, "bare_log")
     set_json_dumps(msgspec.json.encode, connection)

@@ -78,7 +78,7 @@ def run(bench: Bench) -> None:
     with contextlib.ExitStack() as stack:
         logs = []
         for size in bench.sizes:
-            url = stack.enter_context(bench.database(loaded=False))
+            url = bench.database(loaded=False)
             _fill(url, size)
             logs.append(_Log(stack.enter_context(Store.open(url, pool_size=1)), size))
         # Before anything is appended.

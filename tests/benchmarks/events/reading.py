@@ -60,7 +60,7 @@ def run(bench: Bench) -> None:
         bare.execute("VACUUM ANALYZE")
         plain = stack.enter_context(psycopg.connect(store.settings.database_url, autocommit=True))
         set_json_loads(msgspec.json.decode, bare)
-        url = stack.enter_context(bench.database())
+        url = bench.database()
         other = stack.enter_context(recorder(url))
         if other is not None:
             for length in _LENGTHS:

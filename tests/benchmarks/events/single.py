@@ -39,7 +39,7 @@ def run(bench: Bench) -> None:
             "events.append, ANY, event_id": _with_id(stack.enter_context(bench.store())),
         }
         for name, ordered in (("eventsourcing, ordered", True), ("eventsourcing, unordered", False)):
-            url = stack.enter_context(bench.database())
+            url = bench.database()
             if (found := stack.enter_context(recorder(url, ordered=ordered))) is not None:
                 contenders[name] = _recorder(found)
         figures = bench.calls("append one event (durable)", contenders, _BARE, rounds=60, calls=40)
@@ -48,7 +48,7 @@ def run(bench: Bench) -> None:
 
 
 def _table(stack: contextlib.ExitStack, bench: Bench, *, unique: bool = True) -> psycopg.Connection:
-    url = stack.enter_context(bench.database())
+    url = bench.database()
     connection = stack.enter_context(psycopg.connect(url, autocommit=True))
     create_bare_table(connection, "bare_log", unique=unique)
     return connection

@@ -45,7 +45,7 @@ def run(bench: Bench) -> None:
             "events.append, ANY": _any(stack.enter_context(bench.store(_THREADS))),
             "events.Appender": _grouped(events.Appender(stack.enter_context(bench.store(_THREADS)))),
         }
-        url = stack.enter_context(bench.database())
+        url = bench.database()
         if (found := stack.enter_context(recorder(url, pool_size=_THREADS))) is not None:
             writers["eventsourcing, ordered, retried"] = _recorder(found)
         for title, shared in (("aggregates of their own", None), ("one aggregate", _SHARED)):
@@ -113,7 +113,7 @@ def _race(
 
 
 def _connections(stack: contextlib.ExitStack, bench: Bench) -> list[psycopg.Connection]:
-    url = stack.enter_context(bench.database())
+    url = bench.database()
     found = [stack.enter_context(psycopg.connect(url, autocommit=True)) for _ in range(_THREADS)]
     create_bare_table(found[0], "bare_log")
     return found

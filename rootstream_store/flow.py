@@ -6,7 +6,6 @@ user_id=1)`. `db.flow(...)` runs it. The steps say what is to be done; only the 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Generator
 from typing import Any, ParamSpec, TypeVar
 
@@ -85,19 +84,17 @@ def after_commit(*effects: Effect) -> Flow[None]:
 
 def drive(db: Db, steps: Flow[T]) -> T:
     """Runs `steps` on `db`. An error of a step is raised inside the function, which may handle it."""
-    resume: Callable[[], Step] = lambda: next(steps)  # noqa: E731  # what to do with the answer of the step before
     try:
+        step = next(steps)
         while True:
-            try:
-                step = resume()
-            except StopIteration as end:
-                value: T = end.value
-                return value
             try:
                 result = step(db)
             except Exception as error:  # noqa: BLE001  # whatever it is, the function sees it, and may let it pass
-                resume = functools.partial(steps.throw, error)
+                step = steps.throw(error)
             else:
-                resume = functools.partial(steps.send, result)
+                step = steps.send(result)
+    except StopIteration as end:
+        value: T = end.value
+        return value
     finally:
         steps.close()

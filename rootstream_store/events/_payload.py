@@ -34,7 +34,7 @@ def to_json(value: object, field: str) -> str:
     and infinities, U+0000, lone surrogates, invalid UTF-8, more than MAX_PAYLOAD_BYTES, and more levels than
     MAX_PAYLOAD_DEPTH.
     """
-    if isinstance(value, bytes | bytearray | memoryview | msgspec.Raw):
+    if type(value) is not dict and isinstance(value, bytes | bytearray | memoryview | msgspec.Raw):
         encoded = _checked(bytes(value), field)
     else:
         encoded = _encode(value, field)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -193,6 +194,51 @@ class EventLog(RuleBasedStateMachine):
             new,
             lambda db, key, expected: events.append_many(db, *key, new, expected=expected),
         )
+
+    @rule(key=KEYS, mode=MODES, new=st.lists(NEW, min_size=1, max_size=3), again=st.booleans())
+    def append_by_id(self, key: Key, mode: str, new: list[NewEvent], again: bool) -> None:
+        """With ids of the caller's: made again it returns the first result, whatever was appended since."""
+        new = [msgspec.structs.replace(event, event_id=uuid.uuid4()) for event in new]
+        before = self.model.of(self.key(key)).version
+        self.append_events(
+            self.key(key),
+            mode,
+            new,
+            lambda db, key, expected: events.append_many(db, *key, new, expected=expected),
+        )
+        found = self.model.of(self.key(key)).events[before:]
+        if not found:
+            return
+        if again:
+            self.append(key, "any", new[0])
+        repeated = events.append_many(self.db, *self.key(key), new, expected=ANY)
+        assert [one.position for one in repeated] == [event.position for event in found[: len(new)]]
+        self.seen["repeat"] += 1
+
+    @rule(modes=st.lists(MODES, min_size=3, max_size=3), new=st.lists(NEW, min_size=1, max_size=3))
+    def append_together(self, modes: list[str], new: list[NewEvent]) -> None:
+        keys = [self.key(key) for key in (("Stream", "x"), ("User", "x"), ("Stream", "y"))]
+        expected = [
+            self.expected(mode, self.model.of(key).version) for mode, key in zip(modes, keys, strict=True)
+        ]
+        appends = [
+            events.AggregateEvents(*key, new, version) for key, version in zip(keys, expected, strict=True)
+        ]
+        refusals = [self.model.refusal(key, version) for key, version in zip(keys, expected, strict=True)]
+        refusal = next((refusal for refusal in refusals if refusal is not None), None)
+        if self.open and self.watermark is None:
+            self.watermark = self.drawn
+        if refusal is None:
+            for key, appended in zip(keys, events.append_together(self.db, appends), strict=True):
+                self.record(key, new, appended)
+            self.seen["together"] += 1
+            return
+        with pytest.raises(RootStreamError) as caught:
+            events.append_together(self.db, appends)
+        assert type(caught.value) is refusal[0]
+        if isinstance(caught.value, VersionConflict):
+            assert caught.value.actual == refusal[1]
+        self.seen["refused together"] += 1
 
     def append_events(self, key: Key, mode: str, new: Sequence[NewEvent], call: Append) -> None:
         """Appends by `call` and holds the outcome against the model."""
@@ -503,5 +549,8 @@ def test_the_log_is_what_the_model_says(log: Store) -> None:
         "Conflict",
         "snapshot saved",
         "snapshot read",
+        "repeat",
+        "together",
+        "refused together",
     ):
         assert EventLog.seen[what], EventLog.seen

@@ -330,8 +330,8 @@ def test_an_erasure_leaves_nothing_but_emptiness(store: Store, connection: psyco
     for statement in (
         "UPDATE event_log SET event_data = '{\"n\": 5}' WHERE position = 2",
         "UPDATE event_erased AS e SET erased_hash = hash_event(l.position, l.version, l.timestamp, "
-        "l.user_id, l.event_id, l.is_repeatable, l.aggregate_id, l.aggregate_type, l.event_type, l.event_data, "
-        "l.metadata) FROM event_log AS l WHERE l.position = 2 AND e.position = 2",
+        "l.user_id, l.event_id, l.is_repeatable, l.aggregate_id, l.aggregate_type, l.event_type, "
+        "l.event_data, l.metadata) FROM event_log AS l WHERE l.position = 2 AND e.position = 2",
         "UPDATE event_erasures SET digest = (SELECT sha256(string_agg(original_hash || erased_hash, '' "
         "ORDER BY position)) FROM event_erased)",
         "UPDATE event_log SET event_data = event_data || jsonb_build_object('digest', encode(digest, 'hex')) "

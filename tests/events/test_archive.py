@@ -72,6 +72,21 @@ def test_an_aggregate_with_one_young_event_stays_whole(store: Store, connection:
     assert events.archive(store, before=middle + timedelta(microseconds=1)).events == 3
 
 
+def test_what_was_chosen_is_looked_at_again(store: Store, connection: psycopg.Connection) -> None:
+    """Between the choice and the move it may have been opened, gone on, and been closed again."""
+    fill(store, "a", "b", "young")
+    events.reopen(store, "Stream", "a")
+    youngest = events.get(store, "Stream", "young", 3)
+    for before, to_position in ((youngest.timestamp, 100), (LATER, youngest.position - 1)):
+        moved = connection.execute(
+            "SELECT aggregates, events FROM archive_events('{a,young,b}', '{Stream,Stream,Stream}', %s, %s)",
+            [before, to_position],
+        ).fetchone()
+        assert moved == ((1, 3) if before < LATER else (0, 0))
+    assert {event.aggregate_id for event in events.read_all(store)} == {"a", "b", "young"}
+    assert live(connection) == 6
+
+
 def test_only_of_a_type_and_no_more_than_the_limit(store: Store, connection: psycopg.Connection) -> None:
     fill(store, *"abcde")
     events.append(store, "Other", "a", "E", {})

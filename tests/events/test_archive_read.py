@@ -133,6 +133,27 @@ def test_where_all_is_archived(mixed: Store, connection: psycopg.Connection) -> 
     assert after == [answer for answer in before if answer[0] != "head"]
 
 
+def test_the_position_of_a_time_between_segments(store: Store, connection: psycopg.Connection) -> None:
+    """Where numbers are missing before a segment, and all that is there is archived."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    for number in range(12):
+        connection.execute("SELECT nextval('event_log_position_seq') FROM generate_series(1, 37)")
+        connection.execute(
+            "INSERT INTO event_log "
+            "(aggregate_id, aggregate_type, version, event_type, event_data, timestamp) "
+            "SELECT %s, 'Stream', n, 'E', '{}', %s FROM generate_series(1, 3) AS n",
+            [f"n{number}", start + timedelta(hours=number)],
+        )
+        connection.execute("INSERT INTO aggregates VALUES (%s, 'Stream', 3, TRUE)", [f"n{number}"])
+    times = [start + timedelta(minutes=30 * number) for number in range(-1, 26)]
+    before = [events.find_position(store, at) for at in times]
+    assert before[:5] == [0, 0, 40, 40, 80]
+    assert events.archive(store, before=LATER, limit=7).events == 21
+    assert [events.find_position(store, at) for at in times] == before
+    assert events.archive(store, before=LATER).events == 15
+    assert [events.find_position(store, at) for at in times] == before
+
+
 def test_an_aggregate_that_goes_on_after_it_was_archived(mixed: Store) -> None:
     events.archive(mixed, before=LATER)
     for name in NAMES:

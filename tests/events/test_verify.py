@@ -232,13 +232,24 @@ def reseal(connection: psycopg.Connection, number: int) -> None:
     connection.execute(
         """
         UPDATE event_seals AS seals
-        SET previous_hash = before.hash, hash = made.hash, fingerprints = made.fingerprints
+        SET previous_hash = before.hash, hash = made.hash, fingerprints = made.fingerprints,
+            positions = made.positions, event_count = made.event_count
         FROM event_seals AS before, event_seals AS own,
             LATERAL seal_events(own.first_position, own.last_position, before.hash) AS made
         WHERE seals.number = %(number)s AND own.number = seals.number AND before.number = seals.number - 1
         """,
         {"number": number},
     )
+
+
+def test_seals_made_anew_leave_no_event_out(sealed: Store, connection: psycopg.Connection) -> None:
+    connection.execute("UPDATE event_log SET event_data = '{\"n\": 5}' WHERE position = 9")
+    connection.execute("UPDATE event_seals SET first_position = 10 WHERE number = 2")
+    for number in (2, 3, 4):
+        reseal(connection, number)
+    found = fault(sealed)
+    assert (found.kind, found.seal) == ("seal_altered", 2)
+    assert found.detail == "seal 2 does not begin where the one before it ends"
 
 
 def test_only_an_anchor_tells_that_the_newest_are_gone(store: Store, connection: psycopg.Connection) -> None:
@@ -308,6 +319,39 @@ def test_an_erasure_that_the_log_does_not_tell_of(sealed: Store, connection: psy
     found = fault(sealed)
     assert (found.kind, found.operation) == ("erasure_false", 2)
     assert found.detail == "erasure 2 is not as it is told: no event of the log tells of it"
+
+
+def test_an_erasure_leaves_nothing_but_emptiness(store: Store, connection: psycopg.Connection) -> None:
+    """However well the records of it are made to fit."""
+    append(store, "a", [7] * 3)
+    assert events.seal(store) is not None
+    events.erase(store, user_id=7, reason="r")
+    connection.execute("SET session_replication_role = replica")
+    for statement in (
+        "UPDATE event_log SET event_data = '{\"n\": 5}' WHERE position = 2",
+        "UPDATE event_erased AS e SET erased_hash = hash_event(l.position, l.version, l.timestamp, "
+        "l.user_id, l.event_id, l.is_repeatable, l.aggregate_id, l.aggregate_type, l.event_type, "
+        "l.event_data, l.metadata) FROM event_log AS l WHERE l.position = 2 AND e.position = 2",
+        "UPDATE event_erasures SET digest = (SELECT sha256(string_agg(original_hash || erased_hash, '' "
+        "ORDER BY position)) FROM event_erased)",
+        "UPDATE event_log SET event_data = event_data || jsonb_build_object('digest', encode(digest, 'hex')) "
+        "FROM event_erasures WHERE position = 4",
+    ):
+        assert connection.execute(statement.encode()).rowcount == 1
+    found = fault(store)
+    assert (found.kind, found.position) == ("altered", 2)
+    assert found.detail == "Stream 'a' version 2 at position 2 is not what its erasure left"
+
+
+def test_what_was_erased_before_it_was_sealed(store: Store, connection: psycopg.Connection) -> None:
+    append(store, "a", [7] * 3)
+    events.erase(store, user_id=7, reason="r")
+    assert events.verify(store).fault is None
+    connection.execute("SET session_replication_role = replica")
+    connection.execute("UPDATE event_erased SET original_hash = sha256('x') WHERE position = 2")
+    found = fault(store)
+    assert (found.kind, found.operation) == ("erasure_false", 1)
+    assert found.detail.endswith("its event in the log tells otherwise")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,11 @@ import re
 
 from rootstream_store.errors import InvalidInput
 
-__all__ = ["LIVE_TTL", "SESSION_TTL", "VIEWERS_TTL", "events", "live", "session", "viewers"]
+__all__ = ["APPENDED", "LIVE_TTL", "SESSION_TTL", "VIEWERS_TTL", "events", "live", "session", "viewers"]
+
+APPENDED = "events:appended"
+"""Channel that says that events were appended; the message is the last position. Readers look for themselves:
+a message may be lost, or overtake the horizon."""
 
 SESSION_TTL = 24 * 3600.0
 """Seconds that a login session stays cached."""

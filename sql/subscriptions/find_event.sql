@@ -1,0 +1,14 @@
+-- The event at one position of the log.
+SELECT
+    position,
+    aggregate_id,
+    aggregate_type,
+    version,
+    event_type,
+    event_id,
+    event_data,
+    metadata,
+    user_id,
+    timestamp
+FROM event_log
+WHERE position = %(position)s::bigint

@@ -91,8 +91,11 @@ class Member:
 def create(name: str, partitions: int, position: int) -> Flow[list[Checkpoint]]:
     """The steps that make the checkpoints of a subscription, unless they are there. Raises Conflict when
     there are other partitions."""
-    yield from run(_CREATE, name=name, partitions=partitions, position=position)
+    # Looked at first: an INSERT would wait for the batch that another member is in.
     found = yield from rows(_LIST, name=name)
+    if not found:
+        yield from run(_CREATE, name=name, partitions=partitions, position=position)
+        found = yield from rows(_LIST, name=name)
     if len(found) != partitions:
         raise Conflict(
             f"subscription {name!r} has {len(found)} partitions, not {partitions}: with another number the "

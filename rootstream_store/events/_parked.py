@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ _FIND_EVENT = query("subscriptions/find_event", Event)
 _LONGEST_TEXT = 500
 _SHORTEST_SECRET = 3
 """Characters of a value from which on it is taken out of an error's text."""
+_WORD = re.compile(r"\w{%d,}" % _SHORTEST_SECRET)
 
 
 @repository
@@ -73,10 +75,13 @@ def error_text(error: BaseException, event: Event) -> str:
         text = str(error)
     except Exception:  # noqa: BLE001  # a stranger's __str__; the class of the error is told beside
         text = "(no text)"
+    values = set(_texts((event.event_data, event.metadata)))
     # Longest first, as one value may be part of another.
-    for value in sorted(set(_texts((event.event_data, event.metadata))), key=len, reverse=True):
+    for value in sorted(values, key=len, reverse=True):
         text = text.replace(value, "***")
-    text = redact(text)
+    # What was cut off or escaped on its way into the text is found word by word.
+    held = "\n".join(values)
+    text = _WORD.sub(lambda word: "***" if word[0] in held else word[0], redact(text))
     text = "".join(character if character.isprintable() else " " for character in text)
     return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
 
@@ -90,9 +95,9 @@ def _texts(value: object) -> Iterator[str]:
         for inner in value:
             yield from _texts(inner)
     elif isinstance(value, str | int | float) and not isinstance(value, bool):
-        for text in (str(value), repr(value)[1:-1] if isinstance(value, str) else str(value)):
-            if len(text) >= _SHORTEST_SECRET:
-                yield text
+        text = str(value)
+        if len(text) >= _SHORTEST_SECRET:
+            yield text
 
 
 def _retry(name: str, position: int, handler: Callable[[Any, Event], object]) -> Flow[ParkedEvent]:

@@ -23,7 +23,7 @@ _FIND_EVENT = query("subscriptions/find_event", Event)
 _LONGEST_TEXT = 500
 _SHORTEST_SECRET = 3
 """Characters of a value from which on it is taken out of an error's text."""
-_WORD = re.compile(r"\w{%d,}" % _SHORTEST_SECRET)
+_WORD = re.compile(rf"\w{{{_SHORTEST_SECRET},}}")
 
 
 @repository

@@ -196,7 +196,7 @@ def test_neither_the_payload_nor_a_password_is_kept_or_logged(
     events.append_many(store, "T", "a", [NewEvent("E", data, metadata={"ip": "192.0.2.99"})])
 
     def handler(tx: Db, event: Event) -> None:
-        raise KeyError(f"{event.event_data} {event.metadata} postgresql://u:hunter2@h/d\x1b[2J")
+        raise ValueError(f"{event.event_data} {event.metadata} postgresql://u:hunter2@h/d\x1b[2J")
 
     with caplog.at_level(logging.DEBUG, "rootstream_store"):
         Subscription(store, "r", handler, max_attempts=2, retry_pause=0.01).catch_up()

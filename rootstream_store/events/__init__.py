@@ -16,6 +16,7 @@ from rootstream_store.events._checkpoint import delete_subscription, list_checkp
 from rootstream_store.events._horizon import get_horizon, list_in_flight
 from rootstream_store.events._parked import discard_parked, list_parked, retry_parked
 from rootstream_store.events._payload import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH
+from rootstream_store.events._projection import Inline, Projection
 from rootstream_store.events._read import (
     find_head,
     find_position,
@@ -27,6 +28,7 @@ from rootstream_store.events._read import (
     stream,
     stream_all,
 )
+from rootstream_store.events._rebuild import rebuild
 from rootstream_store.events._snapshots import load_snapshot, save_snapshot
 from rootstream_store.events._subscription import MAX_PARTITIONS, Subscription
 from rootstream_store.events._wake import wake
@@ -40,7 +42,9 @@ __all__ = [
     "MAX_PAYLOAD_DEPTH",
     "NO_STREAM",
     "Expected",
+    "Inline",
     "NewEvent",
+    "Projection",
     "Subscription",
     "append",
     "append_many",
@@ -59,6 +63,7 @@ __all__ = [
     "load_snapshot",
     "read",
     "read_all",
+    "rebuild",
     "reset",
     "retry_parked",
     "save_snapshot",

@@ -92,7 +92,7 @@ class Consumer:
         options: Options,
         member: Member,
         handler: Handler,
-        prepare: Callable[[Transaction], None],
+        prepare: Callable[[Transaction], object],
         on_error: OnError | None,
         stopping: threading.Event,
     ) -> None:
@@ -155,6 +155,16 @@ class Consumer:
         ends = [self._claim_at, *(held.retry_at for held in self._held.values() if held.retry_at)]
         now = time.monotonic()
         return min(longest, max(0.001, min(end for end in ends if end) - now) if any(ends) else longest)
+
+    def save(self) -> int | None:
+        """Stores how far was read, and tells it where there is one partition. None: it was lost."""
+        try:
+            for held in self._held.values():
+                self._save(held)
+        except _Lost:
+            self._held = {}
+            self._claim_at = 0.0
+        return self.position
 
     def close(self) -> None:
         """Stores how far was read and gives up the partitions. Never raises: leases end by themselves."""

@@ -72,10 +72,20 @@ CREATE FUNCTION projection_schema_exists(projection text, suffix text) RETURNS b
 LANGUAGE sql STABLE
 AS $$ SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = projection_schema(projection, suffix)) $$;
 
+-- Whoever makes or replaces the schemas of a projection does so alone, until the transaction ends.
+CREATE FUNCTION projection_lock(projection text) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended(projection_schema(projection, ''), 0));
+    RETURN TRUE;
+END
+$$;
+
 -- Makes the schema where it is not there, and tells whether it did.
 CREATE FUNCTION projection_create_schema(projection text, suffix text) RETURNS boolean
 LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM projection_lock(projection);
     IF projection_schema_exists(projection, suffix) THEN
         RETURN FALSE;
     END IF;

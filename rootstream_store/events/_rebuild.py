@@ -25,6 +25,7 @@ from rootstream_store.events._checkpoint import (
 )
 from rootstream_store.events._consumer import Consumer, Options, is_passing
 from rootstream_store.events._horizon import get_horizon
+from rootstream_store.events._keys import LAST
 from rootstream_store.events._projection import Projection, create_copy, use_copy
 from rootstream_store.queries import query
 from rootstream_store.store import Store
@@ -44,6 +45,10 @@ _RESTORE_PATH = query("projections/restore_path", str)
 
 _LEASE = 10.0
 """Seconds after which a rebuild that was killed may be made anew."""
+_IN_VAIN = 20
+"""Batches that bring a rebuild no nearer to the end, after which it switches over from where it is."""
+_FARTHEST = 50
+"""As many times the distance from which it does so otherwise."""
 _SWITCHES = 100
 """Attempts to switch over."""
 
@@ -72,9 +77,9 @@ def rebuild(
     right to lock event_log. `batch_size`: most events of one transaction; also about how many the switch
     handles while it holds its locks. Events that fail are tried again and parked as by Subscription.
 
-    A projection that nobody keeps up to date yet gets a checkpoint of one partition. One that was killed may be
-    run again after ten seconds: it starts over. Raises Conflict when another one
-    is under way, PermissionDenied where the role may not create schemas, InvalidInput.
+    A projection that nobody keeps up to date yet gets a checkpoint of one partition. One that was killed may
+    be run again after ten seconds: it starts over. Raises Conflict when another one is under way,
+    PermissionDenied where the role may not create schemas, InvalidInput.
     """
     projection.create(store)
     member = Member(f"{projection.name}:rebuild", uuid7(), timedelta(seconds=_LEASE))
@@ -117,7 +122,7 @@ def rebuild(
                 if attempt == _SWITCHES:
                     raise
                 _log.warning("%s was not switched over: %s", projection.name, type(error).__name__)
-                near = 0
+                near = 1
     finally:
         consumer.close()
     report(1, 1)
@@ -150,7 +155,9 @@ def _begin(store: Store, projection: Projection, member: Member) -> None:
 
 
 def _catch_up(store: Store, consumer: Consumer, near: int, report: Callable[[int, int], object]) -> int:
-    """Until no more than `near` positions are left. The position of the checkpoint."""
+    """Until no more than `near` positions are left, or appends are as fast as the handler and it comes no
+    nearer. The position of the checkpoint."""
+    least, in_vain = LAST, 0
     while True:
         try:
             consumer.claim()
@@ -161,7 +168,11 @@ def _catch_up(store: Store, consumer: Consumer, near: int, report: Callable[[int
             position = consumer.position
             if position is not None:
                 report(position, horizon)
-                if horizon - position <= near and (saved := consumer.save()) is not None:
+                left = horizon - position
+                least, in_vain = (left, 0) if left < least else (least, in_vain + 1)
+                if in_vain >= _IN_VAIN and left <= _FARTHEST * max(near, 1):
+                    near = left
+                if left <= near and (saved := consumer.save()) is not None:
                     return saved
             if not moved:
                 time.sleep(consumer.idle_for(0.05))

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import psycopg
+from psycopg.sql import SQL, Identifier
 
 from rootstream_store import events
 from rootstream_store.db import Db
@@ -47,7 +48,8 @@ def totals(
     connection: psycopg.Connection[Any], schema: str = "projection_totals"
 ) -> dict[str, tuple[int, int]]:
     """Total and last version by aggregate."""
-    found = connection.execute(f"SELECT aggregate, total, version FROM {schema}.totals".encode())
+    text = SQL("SELECT aggregate, total, version FROM {}").format(Identifier(schema, "totals"))
+    found = connection.execute(text)
     return {aggregate: (total, version) for aggregate, total, version in found.fetchall()}
 
 

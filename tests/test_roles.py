@@ -6,7 +6,8 @@ import hashlib
 import itertools
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -16,6 +17,7 @@ from psycopg.sql import SQL, Identifier
 from rootstream_store import events, maintenance, migrations
 from rootstream_store.errors import PermissionDenied
 from rootstream_store.events import NewEvent
+from rootstream_store.events._checkpoint import Member
 from rootstream_store.queries import Query, sql_root
 from rootstream_store.repositories import (
     billing,
@@ -115,6 +117,15 @@ def test_everything_works_as_the_application(app: Store) -> None:
     assert len(events.read(app, "Stream", "a")) == 7
     events.save_snapshot(app, "Stream", "a", version=7, state={})
     assert events.load_snapshot(app, "Stream", "a") is not None
+    subscription = events.Subscription(
+        app, "all", lambda tx, event: 1 // (event.position - 1), max_attempts=1
+    )
+    assert subscription.catch_up() == 7
+    assert [parked.position for parked in events.list_parked(app, "all")] == [1]
+    assert events.list_lag(app)[0].positions_behind == 0
+    events.discard_parked(app, "all", 1)
+    events.reset(app, "all", 3)
+    events.delete_subscription(app, "all")
     users.delete(app, user.id)
     assert len(events.list_by_user(app, user.id)) == 4
 
@@ -163,6 +174,7 @@ APP_REFUSED = [
     "SELECT setval('event_log_position_seq', 1)",
     "DELETE FROM schema_migrations",
     "UPDATE schema_migrations SET checksum = checksum",
+    "SELECT projection_create_schema('mine', '')",
 ]
 
 
@@ -205,6 +217,9 @@ def filled(store: Store) -> Store:
     billing.open(store, user.id)
     events.append(store, "Stream", "a", "E", {})
     events.save_snapshot(store, "Stream", "a", version=1, state={})
+    subscription = events.Subscription(store, "all", lambda tx, event: 1 // 0, max_attempts=1)
+    subscription.catch_up()
+    Member("all", uuid4(), timedelta(seconds=30)).claim(store)
     return store
 
 
@@ -221,7 +236,7 @@ def test_the_reader_reads_every_column_but_the_secrets(
         "WHERE table_schema = 'public' AND table_name !~ '^usage_logs_' AND table_type = 'BASE TABLE'"
     ).fetchall():
         columns.setdefault(table, []).append(column)
-    assert len(columns) == 11
+    assert len(columns) == 14
     for table, names in columns.items():
         names = [name for name in names if name != SECRETS.get(table)]
         listed = SQL(", ").join(Identifier(name) for name in names)

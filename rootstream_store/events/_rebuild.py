@@ -34,7 +34,7 @@ __all__ = ["rebuild"]
 
 _log = logging.getLogger("rootstream_store.events")
 
-_LOCK = query("projections/lock", bool)
+_LOCK = query("projections/lock_schemas", bool)
 _HAS_SCHEMA = query("projections/has_schema", bool)
 _DROP_SCHEMA = query("projections/drop_schema", bool)
 _SWITCH_SCHEMAS = query("projections/switch_schemas", bool)

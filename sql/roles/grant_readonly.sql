@@ -24,6 +24,9 @@ aggregates,
 event_log,
 event_log_in_flight,
 snapshots,
+subscriptions,
+subscription_members,
+parked_events,
 schema_migrations
 TO rootstream_readonly;
 

@@ -56,7 +56,7 @@ EXEMPT: Final = {
     "projections/restore_path": "changes a setting",
     "projections/switch_schemas": "calls a function that renames two schemas",
     "projections/use_schema": "changes a setting",
-    "subscriptions/list_lag": "reads all of a table of some tens of rows, and is looked at by people and scrapes",
+    "subscriptions/list_lag": "reads all of a table of some tens of rows, for people and scrapes",
     "usage/copy_logs": "COPY has no plan",
 }
 

@@ -268,9 +268,12 @@ class Subscription:
 
     def _until_stopped(self, consumer: Consumer, watch: Watch, target: int | None, deadline: float) -> None:
         troubles, is_registered, pause = 0, target is not None, _SHORTEST_LOOK
+        horizon: Horizon | None = None
+        moved = False
         while not self._stopping.is_set():
             calls = watch.calls
-            horizon: Horizon | None = None
+            # While there is more below the horizon known, there is no need for a newer one.
+            is_fresh = horizon is None or not moved
             try:
                 if not is_registered:
                     self.register()
@@ -278,7 +281,8 @@ class Subscription:
                 consumer.claim()
                 if target is not None and (consumer.position is None or consumer.position >= target):
                     return
-                horizon = watch.look()
+                if horizon is None or is_fresh:
+                    horizon = watch.look()
                 moved = consumer.round(horizon.position)
                 troubles = 0
             except RootStreamError as error:
@@ -287,11 +291,13 @@ class Subscription:
                 troubles += 1
                 _log.warning("subscription %s waits, trouble %d: %s", self.name, troubles, error)
                 self._stopping.wait(random.uniform(0.5, 1.0) * min(5.0, 0.05 * 2 ** min(troubles, 10)))
-                moved = True
+                horizon, moved = None, True
             if time.monotonic() >= deadline:
                 raise Timeout(f"subscription {self.name!r} has not caught up in time; what it did is kept")
             if moved:
                 pause = _SHORTEST_LOOK
+                continue
+            if not is_fresh:
                 continue
             longest = self._poll_interval
             if horizon is not None and horizon.position < horizon.last_position:

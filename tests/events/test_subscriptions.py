@@ -11,7 +11,7 @@ import pytest
 
 from rootstream_store import events
 from rootstream_store.db import Db
-from rootstream_store.errors import Conflict, InvalidInput, NotFound, RootStreamError, Timeout
+from rootstream_store.errors import Conflict, InvalidInput, NotFound, RootStreamError, Timeout, Unavailable
 from rootstream_store.events import Subscription
 from rootstream_store.records import Event
 from rootstream_store.store import Store
@@ -112,7 +112,7 @@ def test_backends_killed_in_the_handler_double_and_lose_nothing(store: Store, co
 def test_a_handler_that_hides_a_lost_connection_in_its_own_error(
     store: Store, connection: Connection
 ) -> None:
-    positions = append_some(store, 3)
+    positions = append_some(store, 1)
     kills = iter([True, False])
 
     def handler(tx: Db, event: Event) -> None:
@@ -128,18 +128,30 @@ def test_a_handler_that_hides_a_lost_connection_in_its_own_error(
     assert events.list_parked(store, "r") == []
 
 
-def test_a_lock_in_the_way_is_waited_out(store: Store, connection: Connection) -> None:
+def test_what_the_database_cannot_do_just_now_is_waited_out(store: Store, connection: Connection) -> None:
     positions = append_some(store, 2)
-    kinds = iter([True, True, True, False])
+    troubles: list[Exception] = [
+        Timeout("a lock was not free"),
+        Unavailable("away"),
+        Unavailable("lost in a commit", outcome_unknown=True),
+        _deadlock(),
+    ]
 
     def handler(tx: Db, event: Event) -> None:
-        if next(kinds, False):
-            raise Timeout("a lock was not free")
+        if troubles:
+            raise troubles.pop(0)
         note(tx, event)
 
-    Subscription(store, "r", handler, max_attempts=1).catch_up()
+    Subscription(store, "r", handler, max_attempts=1, batch_size=1).catch_up()
+    assert troubles == []
     assert seen(connection) == positions
     assert events.list_parked(store, "r") == []
+
+
+def _deadlock() -> Conflict:
+    error = Conflict("deadlock", sqlstate="40P01")
+    error.retryable = True
+    return error
 
 
 # --- running and stopping
@@ -240,21 +252,30 @@ def test_catching_up_may_have_an_end(store: Store) -> None:
 def test_an_open_append_holds_it_back_and_a_rollback_lets_it_go_on(
     store: Store, connection: Connection
 ) -> None:
+    looks = 0
+
+    def count(name: str, work: Any) -> Any:
+        nonlocal looks
+        looks += name == "events/get_horizon"
+        return work()
+
     with (
-        Subscription(store, "r", note, poll_interval=60),
+        Subscription(store, "r", note, poll_interval=60, lease_seconds=3600),
         psycopg.connect(store.settings.database_url) as other,
     ):
-        until(lambda: events.list_checkpoints(store, "r")[0].owner is not None)
+        until(lambda: store.redis.pubsub_numsub("events:appended")[0][1])
         other.execute(
             "INSERT INTO event_log (aggregate_id, aggregate_type, version, event_type, event_data) "
             "VALUES ('x', 'X', 1, 'E', '{}')"
         )
         (position,) = append_some(store, 1)
+        store.observe(count)
         store.flow(events.wake(position))
-        until(lambda: events.get_horizon(store).last_position == position)
+        until(lambda: looks >= 4, "it looks again and again, as a rollback wakes nobody")
         assert seen(connection) == []
         other.rollback()
         until(lambda: seen(connection) == [position], "long before poll_interval", 10)
+        store.observe(None)
 
 
 # --- arguments

@@ -137,6 +137,7 @@ class Consumer:
                 break
             if time.monotonic() < held.retry_at:
                 continue
+            held.retry_at = 0.0
             try:
                 moved = self._step(held, horizon) or moved
                 held.troubles = 0

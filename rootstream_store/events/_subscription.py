@@ -139,11 +139,12 @@ class Subscription:
             self.register()
             self._failure = None
             thread = threading.Thread(target=self._run_thread, name=f"rootstream-{self.name}", daemon=True)
+            self._thread = thread
             thread.start()
         except BaseException:
+            self._thread = None
             self._end()
             raise
-        self._thread = thread
         return self
 
     def stop(self, timeout: float = 30.0) -> None:
@@ -153,17 +154,18 @@ class Subscription:
         returns. What ended a thread early is raised here. Does nothing when it is not running.
         """
         self._stopping.set()
-        watch, thread = self._watch, self._thread
+        watch = self._watch
         if watch is not None:
             watch.call()
-        if thread is None or thread is threading.current_thread():
+        if self._reader == threading.get_ident():  # called by the handler: it ends after this batch
             return
-        thread.join(timeout)
-        if thread.is_alive():
+        if not self._ended.wait(timeout):
             raise Timeout(
                 f"subscription {self.name!r} has not stopped within {timeout:g} s: its handler runs"
             )
-        self._thread = None
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -289,7 +291,8 @@ class Subscription:
                 if not is_passing(error):
                     raise
                 troubles += 1
-                _log.warning("subscription %s waits, trouble %d: %s", self.name, troubles, error)
+                if troubles in (1, 10) or troubles % 100 == 0:
+                    _log.warning("subscription %s waits, trouble %d: %s", self.name, troubles, error)
                 self._stopping.wait(random.uniform(0.5, 1.0) * min(5.0, 0.05 * 2 ** min(troubles, 10)))
                 horizon, moved = None, True
             if time.monotonic() >= deadline:

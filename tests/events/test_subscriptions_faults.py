@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 
 from rootstream_store import events
 from rootstream_store.db import Db
+from rootstream_store.errors import Unavailable
 from rootstream_store.events import Subscription
+from rootstream_store.events._checkpoint import Member, create
+from rootstream_store.events._consumer import Consumer
 from rootstream_store.records import Event
 from rootstream_store.store import Store
 
@@ -87,3 +93,29 @@ def test_a_commit_whose_answer_is_lost_is_not_repeated(
     assert seen(connection) == positions
     assert lost == 1
     assert events.list_parked(store, "r") == []
+
+
+def test_after_a_trouble_it_waits_for_as_long_as_before(store: Store) -> None:
+    """A pause that is over must not be taken for something to do: it would look a thousand times a second."""
+    append_some(store, 1)
+    options = Subscription(store, "r", note, event_types=["Other"])._options
+    store.flow(create("r", 1, 0))
+    member = Member("r", uuid4(), timedelta(hours=1))
+    consumer = Consumer(store, options, member, note, lambda tx: None, None, threading.Event())
+    consumer.claim()
+    troubles = iter([Unavailable("away")])
+
+    def observe(name: str, work: Any) -> Any:
+        if name == "subscriptions/read":
+            for trouble in troubles:
+                raise trouble
+        return work()
+
+    store.observe(observe)
+    assert not consumer.round(1)
+    assert consumer.idle_for(60) < 1, "it tries again soon"
+    until(lambda: consumer.round(1))
+    store.observe(None)
+    assert not consumer.round(1)
+    assert consumer.idle_for(60) == 60
+    consumer.close()

@@ -13,7 +13,7 @@ import pytest
 
 from rootstream_store import events
 from rootstream_store.db import Db
-from rootstream_store.errors import Unavailable
+from rootstream_store.errors import Timeout
 from rootstream_store.events import Subscription
 from rootstream_store.events._checkpoint import Member, create
 from rootstream_store.events._consumer import Consumer
@@ -103,7 +103,7 @@ def test_after_a_trouble_it_waits_for_as_long_as_before(store: Store) -> None:
     member = Member("r", uuid4(), timedelta(hours=1))
     consumer = Consumer(store, options, member, note, lambda tx: None, None, threading.Event())
     consumer.claim()
-    troubles = iter([Unavailable("away")])
+    troubles = iter([Timeout("a lock")])
 
     def observe(name: str, work: Any) -> Any:
         if name == "subscriptions/read":

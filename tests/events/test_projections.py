@@ -119,6 +119,18 @@ def test_what_the_handler_refuses_is_not_appended(
     assert totals(connection) == {"a": (4, 1)}
 
 
+def test_a_repeat_is_not_projected_again(
+    store: Store, connection: Connection, projection: Projection
+) -> None:
+    """An append that answers with the events of the first time adds nothing to the tables."""
+    inline = Inline(projection)
+    projection.create(store)
+    first = inline.append(store, "T", "a", "Added", {"amount": 1})
+    with store.transaction() as tx:
+        inline._project(tx, events.get_horizon(tx).last_position, "T", "a", [first])
+    assert totals(connection) == {"a": (1, 1)}
+
+
 def test_two_inline_projections_and_one_that_takes_batches(store: Store, connection: Connection) -> None:
     sizes: list[int] = []
     one = Projection("totals", count_up, TABLES)

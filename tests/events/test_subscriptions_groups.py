@@ -288,9 +288,14 @@ def test_a_killed_process_is_replaced_when_its_lease_ends(store: Store, connecti
 def test_a_stopped_member_leaves_its_partitions_to_another_at_once(
     store: Store, connection: Connection
 ) -> None:
+    members = "SELECT count(*) FROM subscription_members"
     first = Subscription(store, "r", note, lease_seconds=3600, poll_interval=0.02).start()
     until(lambda: None not in owners(store))
-    with Subscription(store, "r", lambda tx, event: note(tx, event, "second"), poll_interval=0.02):
+    second = Subscription(
+        store, "r", lambda tx, event: note(tx, event, "second"), lease_seconds=3600, poll_interval=0.02
+    )
+    with second:
+        until(lambda: connection.execute(members).fetchone() == (2,), "it has come, and has nothing to do")
         first.stop()
         positions = append_some(store, 2)
         until(lambda: seen(connection, "second") == positions)

@@ -61,4 +61,9 @@ RULES = {
     "event_seals_fingerprints_length": "must be 8 bytes for each event",
     "snapshots_version_range": "must be at least 1",
     "snapshots_schema_version_range": "must be at least 1",
+    "subscriptions_name_length": "must be 1 to 255 characters",
+    "subscriptions_partitions_range": "must be 1 to 1024",
+    "subscriptions_partition_range": "must be at least 0 and below partitions",
+    "subscriptions_position_range": "must be at least 0",
+    "subscriptions_lease_expires_at_required": "must be there when the partition has an owner, and only then",
 }

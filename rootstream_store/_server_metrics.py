@@ -14,6 +14,7 @@ from rootstream_store.database import Pool, fetch_all, fetch_one
 from rootstream_store.errors import RootStreamError, StoreClosed
 from rootstream_store.health import Health, PoolHealth, check
 from rootstream_store.queries import query
+from rootstream_store.records import Horizon, SubscriptionLag
 
 __all__ = ["EventLogGrowth", "TableSize", "collect", "describe"]
 
@@ -37,7 +38,12 @@ class EventLogGrowth(msgspec.Struct, frozen=True, kw_only=True):
 
 _LIST_TABLE_SIZES = query("metrics/list_table_sizes", TableSize)
 _GET_EVENT_LOG_GROWTH = query("metrics/get_event_log_growth", EventLogGrowth)
+_GET_HORIZON = query("events/get_horizon", Horizon)
+_LIST_LAG = query("subscriptions/list_lag", SubscriptionLag)
 
+
+_SUBSCRIPTIONS_SINCE = 6
+"""The migration that made their tables."""
 
 _Kind = type[GaugeMetricFamily] | type[CounterMetricFamily]
 _G, _C = GaugeMetricFamily, CounterMetricFamily
@@ -86,6 +92,17 @@ _METRICS: dict[str, tuple[_Kind, str, tuple[str, ...]]] = {
     "table_index_bytes": (_G, "Size of all indexes of a table, partitions included.", ("table",)),
     "event_log_events": (_G, "Events in the log, as the planner estimates; absent until analysed.", ()),
     "event_log_position": (_C, "Positions handed out: events appended, and some rolled back.", ()),
+    "subscription_lag_positions": (
+        _G,
+        "Positions from the checkpoint to the horizon of the log.",
+        ("subscription", "partition"),
+    ),
+    "subscription_lag_seconds": (
+        _G,
+        "Age of the oldest event that was not handled, 0 when there is none.",
+        ("subscription", "partition"),
+    ),
+    "subscription_parked": (_G, "Events given up after their attempts.", ("subscription", "partition")),
     "scrape_sizes_read": (
         _G,
         "1 when the table sizes could be read, 0 when a lock or a right was missing.",
@@ -115,6 +132,9 @@ def collect(pool: Pool, cache: Cache) -> Iterable[Metric]:
         _add_redis(families, health.redis)
     if health.postgres.reachable:
         _add_sizes(families, pool)
+        # A standby does not know up to where the log is complete; an empty database has no subscriptions.
+        if health.postgres.is_primary and (health.migrations.version or 0) >= _SUBSCRIPTIONS_SINCE:
+            _add_subscriptions(families, pool)
     return families.filled()
 
 
@@ -197,6 +217,23 @@ def _add_sizes(families: _Families, pool: Pool) -> None:
     if growth is not None:
         families.set("event_log_events", growth.estimated_events)
         families.set("event_log_position", growth.last_position)
+
+
+def _add_subscriptions(families: _Families, pool: Pool) -> None:
+    try:
+        with probe(pool.settings) as connection:
+            horizon = fetch_one(connection, _GET_HORIZON, {"known": 0})
+            assert horizon is not None
+            where = {"horizon": horizon.position, "last_position": horizon.last_position}
+            lags = fetch_all(connection, _LIST_LAG, where)
+    except RootStreamError as error:
+        _log.warning("the lag of subscriptions could not be read: %s", error)
+        return
+    for lag in lags:
+        labels = lag.name, str(lag.partition)
+        families.set("subscription_lag_positions", lag.positions_behind, *labels)
+        families.set("subscription_lag_seconds", lag.seconds_behind or 0.0, *labels)
+        families.set("subscription_parked", lag.parked, *labels)
 
 
 def _seconds(milliseconds: float | None) -> float | None:

@@ -20,6 +20,7 @@ __all__ = [
     "AppendedTo",
     "ArchiveReport",
     "BillingAccount",
+    "Checkpoint",
     "CreatedSession",
     "CreatedStream",
     "ErasureReport",
@@ -29,6 +30,7 @@ __all__ = [
     "InFlightAppend",
     "MonthlyUsage",
     "MovedHead",
+    "ParkedEvent",
     "QuotaUsage",
     "Recording",
     "RepeatedEvent",
@@ -37,6 +39,7 @@ __all__ = [
     "Snapshot",
     "Stream",
     "StreamSession",
+    "SubscriptionLag",
     "UsageTotal",
     "User",
     "Verification",
@@ -401,3 +404,61 @@ class Snapshot(Record, kw_only=True):
     """Of the shape of `state`; a changed fold reads only its own."""
     state: Any
     created_at: datetime
+
+
+class Checkpoint(Record, kw_only=True):
+    """How far one partition of a subscription has come, and who reads it."""
+
+    name: str
+    partition: int
+    """From 0."""
+    partitions: int
+    """How many the subscription has."""
+    position: int
+    """All events up to here are handled or parked."""
+    owner: UUID | None
+    """The member that reads it, while its lease lasts. None: free."""
+    lease_expires_at: datetime | None
+    """By the server's clock. None: free."""
+    is_leased: bool
+    """The lease had not expired when it was looked at."""
+    failed_position: int
+    """Of the event that is being tried again. 0: none."""
+    attempts: int
+    """Failed attempts at it so far."""
+    last_error: str | None
+    """Why the last one failed. None: none since the checkpoint moved."""
+    updated_at: datetime
+
+
+class SubscriptionLag(Checkpoint, kw_only=True):
+    """How far one partition of a subscription is behind."""
+
+    horizon: int
+    """Up to here the log is complete, so up to here it can be read."""
+    last_position: int
+    """The last position handed out."""
+    positions_behind: int
+    """Positions from the checkpoint to the horizon: at least as many as events."""
+    seconds_behind: float | None
+    """Age of the oldest event of the partition after the checkpoint. None: there is none."""
+    parked: int
+    """Events parked."""
+
+
+class ParkedEvent(Record, kw_only=True):
+    """An event that a subscription gave up and went past."""
+
+    name: str
+    """Of the subscription."""
+    position: int
+    partition: int
+    aggregate_type: str
+    aggregate_id: str
+    event_type: str
+    attempts: int
+    """Made before it was parked, and by `retry_parked` since."""
+    error_class: str
+    error_text: str
+    """In one line, without what the event holds."""
+    parked_at: datetime

@@ -15,7 +15,7 @@ import msgspec
 import psycopg
 
 from rootstream_store.batch import Batch
-from rootstream_store.cache import Cache, Effect, Invalidate
+from rootstream_store.cache import Cache, Effect, Invalidate, Wake
 from rootstream_store.database import (
     READ_ONLY,
     Connection,
@@ -178,6 +178,9 @@ class Store(Db):
             return self.maybe(query.query, **params)
 
     def after_commit(self, *effects: Effect) -> None:
+        if len(effects) == 1 and type(effects[0]) is Wake:  # after every append: it must cost nothing
+            self._cache.wake(effects[0])
+            return
         self._cache.end_write([effect.key for effect in effects if isinstance(effect, Invalidate)])
         self._cache.run([effect for effect in effects if not isinstance(effect, Invalidate)])
 

@@ -105,10 +105,26 @@ NULLABLE: dict[tuple[str, str], bool] = {
     ("metrics/list_table_sizes", "table"): False,  # from a list of constants
     ("metrics/list_table_sizes", "table_bytes"): False,  # of at least one table that is there
     ("metrics/list_table_sizes", "index_bytes"): False,  # of at least one table that is there
+    ("projections/create_schema", "is_created"): False,  # a function that never answers NULL
+    ("projections/drop_schema", "is_dropped"): False,  # the same
+    ("projections/get_last_position", "position"): False,  # coalesce
+    ("projections/has_schema", "is_there"): False,  # EXISTS
+    ("projections/lock_schemas", "is_locked"): False,  # a function that never answers NULL
+    ("projections/restore_path", "search_path"): False,  # what it was set to
+    ("projections/switch_schemas", "is_done"): False,  # a function that never answers NULL
+    ("projections/use_schema", "previous"): False,  # a setting that there is
     ("sessions/create", "ip_address"): True,  # host() of a column that may be NULL
     ("sessions/list_active", "ip_address"): True,  # the same
     ("sessions/touch", "ip_address"): True,  # the same
     ("sessions/validate", "ip_address"): True,  # the same
+    ("subscriptions/claim", "is_leased"): False,  # a constant
+    ("subscriptions/list_checkpoints", "is_leased"): False,  # coalesce
+    ("subscriptions/list_lag", "horizon"): False,  # a parameter
+    ("subscriptions/list_lag", "is_leased"): False,  # coalesce
+    ("subscriptions/list_lag", "last_position"): False,  # a parameter
+    ("subscriptions/list_lag", "parked"): False,  # count
+    ("subscriptions/list_lag", "positions_behind"): False,  # of two that are there
+    ("subscriptions/list_lag", "seconds_behind"): True,  # of no event
     ("usage/check_users", "now"): False,  # the clock
     ("usage/check_users", "unknown_user_id"): True,  # min over no row
     ("usage/list_months", "month"): False,  # of a column that is NOT NULL
@@ -126,8 +142,16 @@ NULLABLE: dict[tuple[str, str], bool] = {
 # One branch of live events and one of archived ones: the server says nothing of their columns.
 NULLABLE |= {
     (name, column): column == "user_id"
-    for name in ("get", "list_by_user", "read_all", "read_all_backward", "read_backward", "read_forward")
-    for name in (f"events/{name}",)
+    for name in (
+        "events/get",
+        "events/list_by_user",
+        "events/read_all",
+        "events/read_all_backward",
+        "events/read_backward",
+        "events/read_forward",
+        "subscriptions/find_event",
+        "subscriptions/read",
+    )
     for column in (
         "position",
         "aggregate_id",

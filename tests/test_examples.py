@@ -79,6 +79,25 @@ def test_folding_tells_of_the_room() -> None:
     ]
 
 
+def test_the_page_on_events_quotes_its_example_word_for_word() -> None:
+    page = (_ROOT / "docs/events.md").read_text(encoding="utf-8")
+    quoted = page.split("held equal by a test -->\n```python\n", 1)[1].split("```", 1)[0]
+    assert quoted == (_ROOT / "docs/examples/subscriptions.py").read_text(encoding="utf-8")
+
+
+def test_the_example_of_subscriptions_tells_what_it_did() -> None:
+    done = subprocess.run(
+        [sys.executable, _ROOT / "docs/examples/subscriptions.py"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    mail, sold, rebuilt, *lags = done.stdout.splitlines()
+    assert (mail, sold, rebuilt) == ("mail: order 2 is large", "sold: 27", "rebuilt: 27")
+    assert lags == [*(f"mails {n} is 0 behind" for n in range(4)), "sales 0 is 0 behind"]
+
+
 def test_readme_lists_every_setting_with_its_default() -> None:
     from rootstream_store import Settings
 

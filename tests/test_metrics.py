@@ -17,7 +17,7 @@ from prometheus_client import Counter
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
-from rootstream_store import metrics, migrations
+from rootstream_store import events, metrics, migrations
 from rootstream_store.db import CachedQuery
 from rootstream_store.embedded import EmbeddedServers
 from rootstream_store.errors import InvalidInput, NotFound, SettingsError, Timeout
@@ -261,6 +261,21 @@ def test_sizes_of_every_table_partitions_included(store: Store) -> None:
     assert found("scrape_sizes_read") == 1
 
 
+def test_lag_of_subscriptions(store: Store) -> None:
+    assert "rootstream_subscription_lag_positions" not in scrape(store).names
+    events.append(store, "T", "a", "E", {})
+    one = events.Subscription(store, "one", lambda tx, event: 1 // 0, max_attempts=1)
+    one.catch_up()
+    events.Subscription(store, "two", lambda tx, event: None, partitions=2).register()
+    found = scrape(store)
+    assert found("subscription_lag_positions", subscription="one", partition="0") == 0
+    assert found("subscription_lag_seconds", subscription="one", partition="0") == 0
+    assert found("subscription_parked", subscription="one", partition="0") == 1
+    assert found("subscription_lag_positions", subscription="two", partition="1") == 1
+    seconds = [found("subscription_lag_seconds", subscription="two", partition=str(n)) for n in range(2)]
+    assert sorted(value is not None and value > 0 for value in seconds) == [False, True]
+
+
 def test_locked_table_costs_the_sizes_alone(store: Store) -> None:
     with psycopg.connect(store.settings.database_url) as connection:
         connection.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
@@ -399,6 +414,7 @@ def test_operating_notes_list_every_metric(store: Store) -> None:
 def test_only_described_metrics_are_collected(store: Store) -> None:
     measured = Metrics(store)
     make_user(store)
+    events.Subscription(store, "all", lambda tx, event: None).register()
     names = {metric.name for metric in measured.describe()}
     collected = {metric.name for metric in measured.collect()}
     assert collected <= names

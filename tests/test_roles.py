@@ -6,7 +6,8 @@ import hashlib
 import itertools
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -16,6 +17,7 @@ from psycopg.sql import SQL, Identifier
 from rootstream_store import events, maintenance, migrations
 from rootstream_store.errors import PermissionDenied
 from rootstream_store.events import NewEvent
+from rootstream_store.events._checkpoint import Member
 from rootstream_store.queries import Query, sql_root
 from rootstream_store.repositories import (
     billing,
@@ -121,6 +123,15 @@ def test_everything_works_as_the_application(app: Store) -> None:
     assert events.prune_snapshots(app, "Stream", "a", keep=0) == 2
     assert events.close(app, "Stream", "a").is_closed
     assert not events.reopen(app, "Stream", "a").is_closed
+    subscription = events.Subscription(
+        app, "all", lambda tx, event: 1 // (event.position - 1), max_attempts=1
+    )
+    assert subscription.catch_up() == 7
+    assert [parked.position for parked in events.list_parked(app, "all")] == [1]
+    assert events.list_lag(app)[0].positions_behind == 0
+    events.discard_parked(app, "all", 1)
+    events.reset(app, "all", 3)
+    events.delete_subscription(app, "all")
     users.delete(app, user.id)
     assert len(events.list_by_user(app, user.id)) == 4
     assert events.close(app, "Stream", "a").is_closed
@@ -225,6 +236,7 @@ APP_REFUSED = [
     "SELECT setval('event_log_position_seq', 1)",
     "DELETE FROM schema_migrations",
     "UPDATE schema_migrations SET checksum = checksum",
+    "SELECT projection_create_schema('mine', '')",
 ]
 
 
@@ -272,6 +284,9 @@ def filled(store: Store) -> Store:
     assert events.archive(store, before=datetime(2090, 1, 1, tzinfo=UTC)).events == 1
     assert events.erase(store, aggregates=[("Stream", "old")], reason="r").archived_events == 1
     assert events.seal(store) is not None
+    subscription = events.Subscription(store, "all", lambda tx, event: 1 // 0, max_attempts=1)
+    subscription.catch_up()
+    Member("all", uuid4(), timedelta(seconds=30)).claim(store)
     return store
 
 
@@ -288,7 +303,7 @@ def test_the_reader_reads_every_column_but_the_secrets(
         "WHERE table_schema = 'public' AND table_name !~ '^usage_logs_' AND table_type = 'BASE TABLE'"
     ).fetchall():
         columns.setdefault(table, []).append(column)
-    assert len(columns) == 15
+    assert len(columns) == 18
     for table, names in columns.items():
         names = [name for name in names if name != SECRETS.get(table)]
         listed = SQL(", ").join(Identifier(name) for name in names)

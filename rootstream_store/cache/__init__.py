@@ -15,9 +15,10 @@ import msgspec
 import redis
 
 from rootstream_store.cache import keys
+from rootstream_store.cache._wakes import Wakes
 from rootstream_store.cache.breaker import Breaker, BreakerCounters, State
 from rootstream_store.cache.client import connect, describe_error, pool_of, safe_url
-from rootstream_store.cache.effects import Delete, Effect, Invalidate, Publish, SetValue, run_effects
+from rootstream_store.cache.effects import Delete, Effect, Invalidate, Publish, SetValue, Wake, run_effects
 from rootstream_store.cache.lease import LeaseCache, LeaseCounters, Load
 from rootstream_store.cache.pubsub import Gap, Message, Subscription, subscribe
 from rootstream_store.errors import SettingsError, StoreClosed
@@ -36,6 +37,7 @@ __all__ = [
     "Publish",
     "SetValue",
     "Subscription",
+    "Wake",
     "connect",
     "keys",
     "run_effects",
@@ -116,6 +118,7 @@ class Cache:
             timeout=settings.redis_timeout,
             retry_after=settings.redis_retry_after,
         )
+        self._wakes = Wakes(self._run_now)
 
     @property
     def enabled(self) -> bool:
@@ -162,8 +165,24 @@ class Cache:
     def run(self, effects: Sequence[Effect]) -> None:
         """Run effects in one round trip. What fails is counted and logged; invalidations are repeated until
         done."""
-        if self._client is None:
+        if self._client is None or not effects:
             return
+        now: list[Effect] = []
+        for effect in effects:
+            if type(effect) is Wake:
+                self._wakes.add(effect)
+            else:
+                now.append(effect)
+        if now:
+            self._run_now(now)
+
+    def wake(self, wake: Wake) -> None:
+        """Have subscribers woken soon. Costs the caller next to nothing, whatever Redis does."""
+        if self._client is not None:
+            self._wakes.add(wake)
+
+    def _run_now(self, effects: Sequence[Effect]) -> None:
+        assert self._client is not None
         failed = run_effects(self._client, self._breaker, effects)
         if failed:
             invalid = [effect.key for effect in failed if isinstance(effect, Invalidate)]
@@ -250,6 +269,7 @@ class Cache:
             return
         for subscription in list(self._subscriptions):
             subscription.close()
+        self._wakes.close()
         self._lease.close()
         self._after_call()
 

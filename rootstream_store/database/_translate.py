@@ -29,6 +29,9 @@ _ENTITIES = {
     "aggregates": "aggregate",
     "event_log": "event",
     "snapshots": "snapshot",
+    "subscriptions": "subscription",
+    "subscription_members": "subscription member",
+    "parked_events": "parked event",
 }
 # What a foreign key points at, where its column does not say so.
 _TARGETS = {"recordings_session_id_fkey": "stream session"}

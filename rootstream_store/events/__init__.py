@@ -6,6 +6,7 @@ from rootstream_store.events._append import append, append_many
 from rootstream_store.events._append_together import AggregateEvents, append_together
 from rootstream_store.events._appender import Appender
 from rootstream_store.events._archive import archive
+from rootstream_store.events._checkpoint import delete_subscription, list_checkpoints, list_lag, reset
 from rootstream_store.events._close import close, reopen
 from rootstream_store.events._erasure import erase
 from rootstream_store.events._fold import Fold, Loaded
@@ -21,7 +22,9 @@ from rootstream_store.events._new_event import (
     NewEvent,
     follows,
 )
+from rootstream_store.events._parked import discard_parked, list_parked, retry_parked
 from rootstream_store.events._payload import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH
+from rootstream_store.events._projection import Inline, Projection
 from rootstream_store.events._read import (
     find_head,
     find_position,
@@ -33,14 +36,18 @@ from rootstream_store.events._read import (
     stream,
     stream_all,
 )
+from rootstream_store.events._rebuild import rebuild
 from rootstream_store.events._seals import MAX_SEALED_POSITIONS, find_last_seal, seal, verify
 from rootstream_store.events._snapshots import load_snapshot, prune_snapshots, save_snapshot
+from rootstream_store.events._subscription import MAX_PARTITIONS, Subscription
 from rootstream_store.events._types import EventTypes, TypedEvent, Upcaster
+from rootstream_store.events._wake import wake
 
 __all__ = [
     "ANY",
     "EXISTS",
     "MAX_BATCH_EVENTS",
+    "MAX_PARTITIONS",
     "MAX_PAYLOAD_BYTES",
     "MAX_PAYLOAD_DEPTH",
     "MAX_SEALED_POSITIONS",
@@ -50,9 +57,12 @@ __all__ = [
     "EventTypes",
     "Expected",
     "Fold",
+    "Inline",
     "Loaded",
     "NewEvent",
     "PastEvent",
+    "Projection",
+    "Subscription",
     "TypedEvent",
     "Upcaster",
     "append",
@@ -60,6 +70,8 @@ __all__ = [
     "append_together",
     "archive",
     "close",
+    "delete_subscription",
+    "discard_parked",
     "erase",
     "find_head",
     "find_last_seal",
@@ -70,16 +82,23 @@ __all__ = [
     "get_version",
     "import_events",
     "list_by_user",
+    "list_checkpoints",
     "list_in_flight",
+    "list_lag",
+    "list_parked",
     "load",
     "load_snapshot",
     "prune_snapshots",
     "read",
     "read_all",
+    "rebuild",
     "reopen",
+    "reset",
+    "retry_parked",
     "save_snapshot",
     "seal",
     "stream",
     "stream_all",
     "verify",
+    "wake",
 ]

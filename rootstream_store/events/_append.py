@@ -27,6 +27,7 @@ from rootstream_store.events._new_event import (
 )
 from rootstream_store.events._payload import to_json
 from rootstream_store.events._refusal import attempt, explain, find_repeated, settled
+from rootstream_store.events._wake import wake
 from rootstream_store.flow import Flow, maybe
 from rootstream_store.queries import Query, query
 from rootstream_store.records import Appended
@@ -139,6 +140,7 @@ def _append_one(
     if appended is None:
         wanted = str(params["aggregate_type"]), str(params["aggregate_id"])
         raise (yield from explain([(*wanted, expected)], statement.file))
+    yield from wake(appended.position)
     return appended
 
 
@@ -187,6 +189,7 @@ def _run(
     is_repeatable = bool(chosen_ids) or expected not in (ANY, EXISTS)
     appended, later = yield from attempt(statement, params, is_repeatable=is_repeatable)
     if appended:
+        yield from wake(appended[-1].position)
         return appended
     doubt = later or doubt
     if chosen_ids or doubt:
@@ -196,6 +199,7 @@ def _run(
         found = yield from find_repeated(columns, owners, version, chosen_ids or ids, doubt)  # type: ignore[arg-type]  # a version
         first = settled(found, ids, chosen_ids, statement.file)
         if first is not None:
+            yield from wake(first[-1].position)  # the first attempt may have had no time for it
             return first
         if isinstance(later, AlreadyExists):
             raise later

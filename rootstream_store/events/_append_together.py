@@ -26,6 +26,7 @@ from rootstream_store.events._new_event import (
     columns_of,
 )
 from rootstream_store.events._refusal import attempt, explain, find_repeated, settled
+from rootstream_store.events._wake import wake
 from rootstream_store.flow import Flow
 from rootstream_store.queries import query
 from rootstream_store.records import Appended, AppendedTo
@@ -139,6 +140,7 @@ def _append_together(appends: Sequence[AggregateEvents]) -> Flow[list[list[Appen
     if not made:
         wanted = [(one.aggregate_type, id_text(one.aggregate_id), one.expected) for one in appends]
         raise (yield from explain(wanted, APPEND.file))
+    yield from wake(made[-1].position)
     rest = iter(made)
     return [list(itertools.islice(rest, len(one.events))) for one in appends]
 

@@ -30,6 +30,7 @@ from rootstream_store.events._new_event import (
     check_expected,
     columns_of,
 )
+from rootstream_store.events._wake import wake
 from rootstream_store.records import Appended
 
 __all__ = ["Appender"]
@@ -205,6 +206,8 @@ class Appender:
         if sum(len(one.events) for one in appends) > MAX_BATCH_EVENTS:
             return  # the last one was large: each goes alone
         appended = self._store.all(APPEND, **params_of(appends, is_atomic=False))
+        if appended:
+            self._store.flow(wake(max(one.position for one in appended)))
         results: dict[Key, list[Appended]] = {}
         for one in sorted(appended, key=lambda one: one.position):
             results.setdefault((one.aggregate_type, one.aggregate_id), []).append(

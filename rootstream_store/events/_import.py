@@ -13,6 +13,7 @@ from rootstream_store.events._append_together import AggregateEvents
 from rootstream_store.events._keys import check_name, id_text
 from rootstream_store.events._new_event import ANY, NewEvent, with_ids
 from rootstream_store.events._payload import to_json
+from rootstream_store.events._wake import wake
 from rootstream_store.flow import Flow, rows
 from rootstream_store.queries import query
 from rootstream_store.records import MovedHead
@@ -80,6 +81,7 @@ def _import(of: dict[Key, Sequence[NewEvent]]) -> Flow[int]:
             query=_MOVE_HEADS.file,
         )
     written: int = yield lambda db: db.copy(_COPY, _rows(of, heads), _TYPES)
+    yield from wake(0)  # somewhere
     return written
 
 

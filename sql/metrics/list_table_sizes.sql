@@ -5,8 +5,8 @@ SELECT
     sum(pg_indexes_size(parts.oid))::bigint AS index_bytes
 FROM unnest(ARRAY[
     'users', 'sessions', 'streams', 'stream_sessions', 'recordings', 'billing_accounts', 'usage_logs',
-    'aggregates', 'event_log', 'event_segments', 'event_seals', 'event_erased',
-    'event_erasures', 'snapshots', 'schema_migrations'
+    'aggregates', 'event_log', 'event_segments', 'event_seals', 'event_erased', 'event_erasures', 'snapshots',
+    'subscriptions', 'subscription_members', 'parked_events', 'schema_migrations'
 ]) AS names (name)
 -- Partitions come and go by month; their sum is what grows.
 CROSS JOIN LATERAL (

@@ -23,7 +23,10 @@ stream_sessions,
 recordings,
 usage_logs,
 billing_accounts,
-snapshots
+snapshots,
+subscriptions,
+subscription_members,
+parked_events
 TO rootstream_app;
 
 -- An event stays as it was written, and a head row stays as long as its events.

@@ -29,6 +29,9 @@ event_erasures,
 event_erased,
 event_seals,
 snapshots,
+subscriptions,
+subscription_members,
+parked_events,
 schema_migrations
 TO rootstream_readonly;
 

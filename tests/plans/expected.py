@@ -53,6 +53,16 @@ EXEMPT: Final = {
     "maintenance/": "calls functions that change the schema, once a day",
     "metrics/": "reads the system catalogue",
     "migration/": "reads a ledger of some tens of rows, and the system catalogue",
+    "projections/create_schema": "calls a function that makes a schema",
+    "projections/drop_schema": "calls a function that drops a schema",
+    "projections/get_last_position": "reads a sequence, no table",
+    "projections/has_schema": "reads the system catalogue",
+    "projections/lock_schemas": "takes a lock, reads no table",
+    "projections/lock_log": "the same",
+    "projections/restore_path": "changes a setting",
+    "projections/switch_schemas": "calls a function that renames two schemas",
+    "projections/use_schema": "changes a setting",
+    "subscriptions/list_lag": "reads all of a table of some tens of rows, for people and scrapes",
     "usage/copy_logs": "COPY has no plan",
 }
 
@@ -70,6 +80,7 @@ _VALUES: Final[dict[str, object]] = {
     "after_type": "",
     "at": datetime.now(UTC) - timedelta(minutes=30_000),
     "after_version": 0,
+    "attempts": 5,
     "avatar_url": None,
     "batch": 1000,
     "before": datetime.now(UTC),
@@ -93,11 +104,16 @@ _VALUES: Final[dict[str, object]] = {
     "event_id": UUID(int=1),
     "event_ids": [UUID(int=n) for n in range(3)],
     "event_type": "viewer_join",
+    "error": "no",
+    "error_class": "ValueError",
+    "error_text": "no",
     "event_types": None,
     "expected": 20_000,
     "expires_at": None,
+    "failed_position": 59_991,
     "file_path": "new file",
     "file_size_bytes": 1000,
+    "force": False,
     "fps": 60.0,
     "ip_address": IPv4Address("192.0.2.7"),
     "is_active": False,
@@ -111,6 +127,7 @@ _VALUES: Final[dict[str, object]] = {
     "keep": 2,
     "kept_hash": None,
     "left": 1,
+    "lease": timedelta(seconds=30),
     "lifetime": timedelta(days=1),
     "limit": 100,
     "login": "uSER1234@example.com",
@@ -121,9 +138,13 @@ _VALUES: Final[dict[str, object]] = {
     "name": "stream",
     "number": 2500,
     "now": None,
+    "owner": UUID(int=1),
+    "partition": 0,
+    "partitions": 8,
     "password_hash": PASSWORD_HASH,
     "payment_method": "card",
     "position": 75_000,
+    "rebuild_name": "subscription 8",
     "recording_id": 15_000,
     "recording_path": "path",
     "resolution": "1920x1080",
@@ -383,6 +404,36 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     ),
     "streams/update": _one("streams_pkey"),
     "streams/update_stats": _one("stream_sessions_open_key", "streams_pkey", rows=2),
+    "projections/lock_checkpoints": _one("subscriptions_pkey", rows=8, name="subscription 7"),
+    "projections/move_checkpoints": _one(
+        "parked_events_pkey", "subscriptions_pkey", rows=620, name="subscription 7"
+    ),
+    "subscriptions/advance": _one("subscriptions_pkey", name="subscription 7"),
+    "subscriptions/claim": _one(
+        "subscription_members_pkey", "subscriptions_pkey", rows=60, name="subscription 7"
+    ),
+    "subscriptions/create": _one("subscriptions_pkey", rows=0, name="new"),
+    "subscriptions/delete": _one(
+        "parked_events_pkey", "subscriptions_pkey", rows=120, name="subscription 7", owner=None
+    ),
+    "subscriptions/discard_parked": _one("parked_events_pkey", name="subscription 7", position=57),
+    "subscriptions/find_event": _one(*_EVERYWHERE, rows=4, position=30_000),
+    "subscriptions/list_checkpoints": _one("subscriptions_pkey", rows=8, name="subscription 7"),
+    "subscriptions/list_parked": _one("parked_events_pkey", rows=100, name="subscription 7"),
+    "subscriptions/note_failure": _one("subscriptions_pkey", name="subscription 7"),
+    "subscriptions/park": _one("parked_events_pkey", rows=0, name="new", event_type="E"),
+    # One of eight partitions: eight are read for each that is wanted.
+    "subscriptions/read": (
+        Plan(_LOG, 1200, {"limit": 100, "aggregate_type": None, "to_position": 59_000}),
+        Plan(_LOG, 104, {"limit": 100, "aggregate_type": None, "partitions": 1}),
+        Plan(_LOG, 400, {"limit": 100, "aggregate_type": None, "partitions": 1, "after_position": 100_000}),
+    ),
+    "subscriptions/release": _one(
+        "subscription_members_pkey", "subscriptions_pkey", rows=10, name="subscription 7"
+    ),
+    "subscriptions/reset": _one(
+        "parked_events_pkey", "subscriptions_pkey", rows=120, name="subscription 7", position=4000
+    ),
     "usage/check_users": _one("users_pkey", rows=3, user_ids=[1, 2, 19_999]),
     # One thousand a month.
     "usage/list_months": _one("usage_logs_pkey", rows=3001, tables=3),

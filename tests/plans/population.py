@@ -200,6 +200,31 @@ _STATEMENTS: Final = (
     CROSS JOIN generate_series(1, 2) AS shape
     WHERE version %% CASE aggregate_id WHEN %(busy_aggregate)s THEN 100 ELSE 10 END = 0
     """,
+    # A hundred that are free, but for the first of eight partitions, and one of a thousand members.
+    """
+    INSERT INTO subscriptions (name, partition, partitions, position, owner, lease_expires_at)
+    SELECT
+        'subscription ' || n,
+        partition,
+        8,
+        59990,
+        CASE WHEN partition = 0 THEN '00000000-0000-0000-0000-000000000001'::uuid END,
+        CASE WHEN partition = 0 THEN now() + interval '1 day' END
+    FROM generate_series(1, 1000) AS n
+    CROSS JOIN generate_series(0, 7) AS partition
+    """,
+    """
+    INSERT INTO subscription_members (name, member, expires_at)
+    SELECT 'subscription ' || n, '00000000-0000-0000-0000-000000000001', now() + interval '1 day'
+    FROM generate_series(1, 4000) AS n
+    """,
+    """
+    INSERT INTO parked_events (
+        name, position, partition, aggregate_type, aggregate_id, event_type, attempts, error_class, error_text
+    )
+    SELECT 'subscription ' || n %% 50, n, n %% 8, 'stream', n::text, 'E', 5, 'ValueError', 'no'
+    FROM generate_series(1, 5000) AS n
+    """,
     "ANALYZE",
 )
 

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser"]
 
-_COMMANDS = ("show", "tail", "verify", "seal", "archive", "erase")
+_COMMANDS = ("tail", "show", "lag", "rebuild", "verify", "seal", "archive", "erase")
 """Modules of this package, in the order of --help."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Adds the group `events`."""
     parser = subparsers.add_parser(
-        "events", help="look at the event log", description="Looks at the event log."
+        "events", help="look at the event log", description="Looks at the event log and at its readers."
     )
     commands = parser.add_subparsers(metavar="command", required=True)
     for name in _COMMANDS:

@@ -77,6 +77,7 @@ def answers(store: Store) -> Iterator[tuple[Any, ...]]:
             yield ("read_all", bounds, events.read_all(store, **bounds, limit=50))
             with events.stream_all(store, **bounds, size=13) as found:
                 yield ("stream_all", bounds, list(found))
+            yield ("backward", bounds, events.read_all(store, **bounds, backward=True, limit=50))
     for seconds in range(-5, 510, 23):
         at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
         yield ("find_position", at, events.find_position(store, at))
@@ -85,6 +86,9 @@ def answers(store: Store) -> Iterator[tuple[Any, ...]]:
         for before in (None, 250, 40):
             trail = events.list_by_user(store, user, before_position=before, limit=17)
             yield ("list_by_user", user, before, trail)
+    for partitions in (1, 3):
+        yield ("subscription", partitions, delivered(store, partitions))
+        yield ("filtered", partitions, delivered(store, partitions, event_types=["Ended"]))
     for name in NAMES:
         kind = type_of(name)
         for backward in (False, True):
@@ -98,12 +102,36 @@ def answers(store: Store) -> Iterator[tuple[Any, ...]]:
                 yield ("read", name, how, events.read(store, kind, name, **how, backward=backward, limit=6))
                 with events.stream(store, kind, name, **how, backward=backward, size=4) as found:
                     yield ("stream", name, how, list(found))
+        for to_version in (None, 1, 7):
+            loaded = events.load(store, kind, name, EVERYTHING, to_version=to_version)
+            yield ("load", name, to_version, loaded.state, loaded.version, loaded.position)
         yield ("head", name, events.find_head(store, kind, name), events.get_version(store, kind, name))
         for version in {1, chosen.randint(1, 12), 99}:
             try:
                 yield ("get", name, version, events.get(store, kind, name, version))
             except NotFound:
                 yield ("get", name, version, None)
+
+
+# Without snapshots: all events are read.
+EVERYTHING: events.Fold[list[Event]] = events.Fold(
+    lambda seen, event: [*seen, event], list, schema_version=None
+)
+
+
+def delivered(store: Store, partitions: int, **filters: Any) -> list[Event]:
+    """What a new subscription gets, each partition in the order of the log."""
+    got: list[Event] = []
+    name = f"s{next(_numbers)}"
+    subscription = events.Subscription(
+        store, name, lambda _, event: got.append(event), partitions=partitions, batch_size=37, **filters
+    )
+    subscription.catch_up()
+    events.delete_subscription(store, name)
+    return sorted(got, key=lambda event: event.position)
+
+
+_numbers = itertools.count()
 
 
 def pages(store: Store, size: int) -> list[Event]:

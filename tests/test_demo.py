@@ -19,6 +19,7 @@ from rootstream_store.repositories import streams
 
 _NAMES = [
     "no event is missing or doubled",
+    "a subscription got each event once and in order",
     "state rebuilt from the event log equals the tables",
     "usage sums equal what was sent",
     "peak and total viewers equal what the script did",
@@ -115,6 +116,14 @@ def test_a_check_notices_harm(
         for one in evening[1]:
             harm(database, one)
     assert _failing(check_evening(*evening)) == noticed
+
+
+@pytest.mark.parametrize("harm", [lambda versions: versions.pop(), lambda versions: versions.reverse()])
+def test_a_subscription_that_misses_an_event_is_noticed(
+    evening: tuple[Evening, list[Played]], harm: Callable[[list[int]], object]
+) -> None:
+    harm(evening[0].delivered[str(evening[1][0].stream_id)])
+    assert _failing(check_evening(*evening)) == ["a subscription got each event once and in order"]
 
 
 def test_a_live_status_left_in_redis_is_noticed(evening: tuple[Evening, list[Played]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import redis
@@ -67,6 +68,7 @@ def check_evening(evening: Evening, played: list[Played]) -> list[Check]:
     store = evening.store
     each: list[tuple[str, Callable[[Store, Played], list[str]]]] = [
         ("no event is missing or doubled", _events_complete),
+        ("a subscription got each event once and in order", partial(_all_delivered, evening)),
         ("state rebuilt from the event log equals the tables", _rebuilt_equals_tables),
         ("usage sums equal what was sent", _usage_equals_script),
         ("peak and total viewers equal what the script did", _viewers_equal_script),
@@ -84,6 +86,11 @@ def _events_complete(store: Store, one: Played) -> list[str]:
     with events.stream(store, STREAM, str(one.stream_id)) as found:
         versions = [event.version for event in found]
     return _differences(one, {"versions": (versions, list(range(1, one.events_appended + 1)))})
+
+
+def _all_delivered(evening: Evening, _: Store, one: Played) -> list[str]:
+    delivered = evening.delivered.get(str(one.stream_id), [])
+    return _differences(one, {"delivered": (delivered, list(range(1, one.events_appended + 1)))})
 
 
 def _rebuilt_equals_tables(store: Store, one: Played) -> list[str]:

@@ -14,6 +14,7 @@ from rootstream_store import events
 from rootstream_store.db import Db
 from rootstream_store.demo.meter import Meter
 from rootstream_store.demo.script import MINUTE, Broadcast
+from rootstream_store.records import Event
 from rootstream_store.repositories import (
     billing,
     recordings,
@@ -25,6 +26,7 @@ from rootstream_store.repositories import (
 )
 from rootstream_store.secret import Secret
 from rootstream_store.store import Store
+from rootstream_store.transaction import Transaction
 
 __all__ = ["STREAM", "Evening", "Played"]
 
@@ -66,6 +68,8 @@ class Evening:
         self.meter = Meter()
         self.usage_rows = 0
         self.seconds = 0.0
+        self.delivered: dict[str, list[int]] = {}
+        """By stream: the versions of the events that a subscription got, as it got them."""
         self._threads = min(threads, len(script))
         self._count_lock = threading.Lock()
 
@@ -79,6 +83,22 @@ class Evening:
         is slower; calls `advance` after each step. The first error of any thread ends the evening and is
         raised."""
         begin = time.monotonic()
+        watcher = events.Subscription(
+            self.store, f"demo {self.run_id}", self._note, aggregate_type=STREAM, start="end"
+        )
+        try:
+            with watcher:
+                played = self._play(seconds, advance)
+            watcher.catch_up()
+        finally:
+            events.delete_subscription(self.store, watcher.name)
+        self.seconds = time.monotonic() - begin
+        return played
+
+    def _note(self, _: Transaction, event: Event) -> None:
+        self.delivered.setdefault(event.aggregate_id, []).append(event.version)
+
+    def _play(self, seconds: float, advance: Callable[[], None]) -> list[Played]:
         casts = [_Cast(self, broadcast) for broadcast in self.script]
         stop = threading.Event()
 
@@ -101,9 +121,7 @@ class Evening:
                 pool.submit(guarded, self._play_share, casts[number :: self._threads], pace, advance)
                 for number in range(self._threads)
             ]
-        played = [one for job in playing for one in job.result()]
-        self.seconds = time.monotonic() - begin
-        return played
+        return [one for job in playing for one in job.result()]
 
     def _sign_up(self, cast: _Cast, advance: Callable[[], None], stop: threading.Event) -> None:
         if not stop.is_set():

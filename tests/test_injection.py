@@ -48,6 +48,8 @@ NEEDED: dict[str, Any] = {
     "data": {"a": 1},
     "events": [NewEvent("a", {})],
     "version": 1,
+    "position": 1,
+    "handler": lambda tx, event: None,
     "state": {"a": 1},
     "file_path": "/recordings/new.mp4",
     "name": "a name",

@@ -48,6 +48,8 @@ NEEDED: dict[str, Any] = {
     "data": {"a": 1},
     "events": [NewEvent("a", {})],
     "version": 1,
+    "position": 1,
+    "handler": lambda tx, event: None,
     "state": {"a": 1},
     "fold": Fold(
         lambda state, event: {**state, str(event.version): event.event_data}, dict, snapshot_every=1

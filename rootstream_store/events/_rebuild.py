@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from uuid_utils.compat import uuid7
 
-from rootstream_store.errors import Conflict, RootStreamError, Unavailable
+from rootstream_store.errors import Conflict, PermissionDenied, RootStreamError, StoreClosed, Unavailable
 from rootstream_store.events._checkpoint import (
     Member,
     create,
@@ -51,6 +51,8 @@ _FARTHEST = 50
 """As many times the distance from which it does so otherwise."""
 _SWITCHES = 100
 """Attempts to switch over."""
+_REFUSED = 10
+"""Attempts that end otherwise than by a failure of the database that passes."""
 
 
 class _Lost(Conflict):
@@ -105,30 +107,31 @@ def rebuild(
         threading.Event(),
     )
     report = progress or (lambda *_: None)
-    handled = 0
+    done = (0, 0)
     try:
-        near = batch_size
+        near, refused = batch_size, 0
         for attempt in range(1, _SWITCHES + 1):
             position = _catch_up(store, consumer, near, report)
             try:
-                handled = _switch(store, projection, member, options, position, inline)
+                done = _switch(store, projection, member, options, position, inline)
                 break
-            except _Lost:
+            except (_Lost, PermissionDenied, StoreClosed):
                 raise
             except Exception as error:
                 if _is_done(store, projection, error):
                     break
                 # An event of the last few that fails is parked by the way that all go, not under the locks.
-                if attempt == _SWITCHES:
+                refused += not is_passing(error)
+                if attempt == _SWITCHES or refused == _REFUSED:
                     raise
                 _log.warning("%s was not switched over: %s", projection.name, type(error).__name__)
                 near = 1
     finally:
         consumer.close()
-    report(1, 1)
+    report(done[0], done[0])
     if not keep_old:
         _drop_old(store, projection)
-    return consumer.handled + handled
+    return consumer.handled + done[1]
 
 
 def _await_lease(store: Store, name: str) -> None:
@@ -185,8 +188,9 @@ def _catch_up(store: Store, consumer: Consumer, near: int, report: Callable[[int
 
 def _switch(
     store: Store, projection: Projection, member: Member, options: Options, position: int, inline: bool
-) -> int:
-    """The rest of the events, and the new copy in the place of the old one. How many events these were."""
+) -> tuple[int, int]:
+    """The rest of the events, and the new copy in the place of the old one. Up to which position, and how
+    many events these were."""
     handled = 0
     with store.transaction() as tx:
         tx.one(_LOCK, projection=projection.name)
@@ -219,7 +223,7 @@ def _switch(
         if is_new and not inline:
             # Nobody has kept it up to date so far; whoever does goes on from here.
             tx.flow(create(projection.name, 1, horizon))
-    return handled
+    return horizon, handled
 
 
 def _is_done(store: Store, projection: Projection, error: Exception) -> bool:

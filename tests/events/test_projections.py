@@ -325,6 +325,24 @@ def test_two_rebuilds_at_once_are_refused(
     assert totals(connection) == {"a": (3, 3)}
 
 
+def test_an_event_that_fails_under_the_locks_of_the_switch_is_parked_before_the_next_one(
+    store: Store, connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(store, "a", 1)
+    late = iter([None])
+
+    def append_late(*_: int) -> None:
+        """After the last batch, before the switch."""
+        for amount in late:
+            events.append(store, "T", "a", "Added", {"amount": amount})
+
+    projection = Projection("totals", count_up, TABLES)
+    assert events.rebuild(store, projection, progress=append_late, max_attempts=1) == 2
+    assert "was not switched over: TypeError" in caplog.text
+    assert totals(connection) == {"a": (1, 1)}
+    assert [parked.position for parked in events.list_parked(store, "totals")] == [2]
+
+
 def test_an_event_that_fails_in_a_rebuild_is_parked_for_the_projection(
     store: Store, connection: Connection, projection: Projection
 ) -> None:

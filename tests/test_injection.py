@@ -54,6 +54,8 @@ NEEDED: dict[str, Any] = {
     "fold": Fold(
         lambda state, event: {**state, str(event.version): event.event_data}, dict, snapshot_every=1
     ),
+    "before": datetime(2090, 1, 1, tzinfo=UTC),
+    "reason": "a reason",
     "file_path": "/recordings/new.mp4",
     "name": "a name",
     "username": "somebody",
@@ -92,6 +94,18 @@ INSIDE: dict[str, Callable[[Db, dict[str, Any], str], object]] = {
     "snapshots.save_snapshot(state)": lambda db, ids, text: events.save_snapshot(
         db, "Stream", "s1", version=1, state={"t": text}
     ).state["t"],
+    "erasure.erase(reason)": lambda db, ids, text: (
+        events.erase(db, aggregates=[("Stream", "s1")], reason=text)
+        and events.get(db, "event_log", "erasures", 1).event_data["reason"]
+    ),
+    "erasure.erase(requested_by)": lambda db, ids, text: (
+        events.erase(db, aggregates=[("Stream", "s1")], reason="a reason", requested_by=text)
+        and events.get(db, "event_log", "erasures", 1).event_data["requested_by"]
+    ),
+    "erasure.erase(aggregates)": lambda db, ids, text: (
+        events.erase(db, aggregates=[("Stream", "s1"), (text, text)], reason="a reason")
+        and events.get(db, "event_log", "erasures", 1).event_data["aggregates"][1]["id"]
+    ),
     "users.create(password)": lambda db, ids, text: (
         users.create(db, username="somebody", email="somebody@example.com", password=text)
         and users.authenticate(db, login="somebody", password=text)

@@ -102,7 +102,7 @@ def verify(
 
     `anchor`: the hash of a seal, 64 hexadecimal digits, that was kept outside the database; None: that all
     seals were made anew or the newest deleted is then not noticed. `on_progress` is called after every seal
-    with what was found so far. Takes about 3 µs an event, and memory for one seal at a time.
+    with what was found so far. Takes about 5 µs an event, and memory for one seal at a time.
 
     Appending, archiving, erasing and sealing may go on meanwhile. Raises InvalidInput for what is no hash.
     """

@@ -27,12 +27,12 @@ SELECT
     unpacked.user_id,
     unpacked.timestamp
 FROM event_segments AS segments
-CROSS JOIN LATERAL
-    unpack_events(
-        segments,
-        %(version)s::bigint - segments.first_version + 1,
-        %(version)s::bigint - segments.first_version + 1
-    ) AS unpacked
+-- OFFSET 0, so that it is computed once and not for each column.
+CROSS JOIN LATERAL (
+    SELECT (%(version)s::bigint - segments.first_version + 1)::integer AS number
+    OFFSET 0
+) AS part
+CROSS JOIN LATERAL unpack_events(segments, part.number, part.number) AS unpacked
 WHERE segments.aggregate_id = %(aggregate_id)s::text
     AND segments.aggregate_type = %(aggregate_type)s::text
     AND segments.first_version <= %(version)s::bigint

@@ -37,12 +37,14 @@ UNION ALL
         unpacked.user_id,
         unpacked.timestamp
     FROM event_segments AS segments
-    CROSS JOIN LATERAL
-        unpack_events(
-            segments,
-            greatest(%(after_version)s::bigint, 0) - segments.first_version + 2,
-            %(to_version)s::bigint - segments.first_version + 1
-        ) AS unpacked
+    -- OFFSET 0, so that these are computed once and not for each column.
+    CROSS JOIN LATERAL (
+        SELECT
+            (greatest(greatest(%(after_version)s::bigint, 0) - segments.first_version + 1, 0) + 1)::integer AS from_number,
+            least(%(to_version)s::bigint - segments.first_version + 1, segments.event_count)::integer AS to_number
+        OFFSET 0
+    ) AS part
+    CROSS JOIN LATERAL unpack_events(segments, part.from_number, part.to_number) AS unpacked
     WHERE segments.aggregate_id = %(aggregate_id)s::text
         AND segments.aggregate_type = %(aggregate_type)s::text
         AND segments.first_version <= %(to_version)s::bigint

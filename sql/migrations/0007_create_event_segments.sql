@@ -53,8 +53,9 @@ CREATE INDEX event_segments_user_ids_idx ON event_segments USING gin (user_ids) 
 
 COMMENT ON TABLE event_segments IS 'Archived events, up to a thousand of one aggregate in a row; read them through event_log_archived.';
 
--- The events of a segment from one to another, counted from 1. Of long values only what is asked for is copied.
-CREATE FUNCTION unpack_events(segment event_segments, from_number bigint, to_number bigint)
+-- The events of a segment from one to another, counted from 1. Of long values only what is asked for is copied. The server
+-- puts the arguments in place of their names, many times: let them be columns, not expressions.
+CREATE FUNCTION unpack_events(segment event_segments, from_number integer, to_number integer)
 RETURNS TABLE (
     "position" bigint,
     version bigint,
@@ -70,7 +71,7 @@ LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
 SELECT
     events.position,
-    (segment).first_version + greatest(from_number, 1) + events.number - 2 AS version,
+    (segment).first_version + from_number + events.number - 2 AS version,
     events.timestamp,
     events.user_id,
     events.event_id,
@@ -80,14 +81,14 @@ SELECT
     events.metadata
 FROM
     unnest(
-        (segment).positions[greatest(from_number, 1)::integer:least(to_number, (segment).event_count)::integer],
-        (segment).timestamps[greatest(from_number, 1)::integer:least(to_number, (segment).event_count)::integer],
-        (segment).user_ids[greatest(from_number, 1)::integer:least(to_number, (segment).event_count)::integer],
-        (segment).event_ids[greatest(from_number, 1)::integer:least(to_number, (segment).event_count)::integer],
-        (segment).are_repeatable[greatest(from_number, 1)::integer:least(to_number, (segment).event_count)::integer],
-        (segment).event_types[greatest(from_number, 1)::integer:least(to_number, (segment).event_count)::integer],
-        (segment).event_data[greatest(from_number, 1)::integer:least(to_number, (segment).event_count)::integer],
-        (segment).metadata[greatest(from_number, 1)::integer:least(to_number, (segment).event_count)::integer]
+        (segment).positions[from_number:to_number],
+        (segment).timestamps[from_number:to_number],
+        (segment).user_ids[from_number:to_number],
+        (segment).event_ids[from_number:to_number],
+        (segment).are_repeatable[from_number:to_number],
+        (segment).event_types[from_number:to_number],
+        (segment).event_data[from_number:to_number],
+        (segment).metadata[from_number:to_number]
     ) WITH ORDINALITY AS events (
         position, timestamp, user_id, event_id, is_repeatable, event_type, event_data, metadata, number
     );
@@ -113,7 +114,7 @@ SELECT
     int8range(segments.first_position, segments.last_position, '[]') AS covers,
     segments.user_ids
 FROM event_segments AS segments
-CROSS JOIN LATERAL unpack_events(segments, 1, segments.event_count) AS events;
+CROSS JOIN LATERAL unpack_events(segments, 1, 1000000) AS events;
 
 COMMENT ON VIEW event_log_archived IS 'Archived events with the columns of event_log. Conditions on the columns of the segment (first_version, last_version, covers, user_ids) find the segments by an index, those on the event only sift what they hold.';
 

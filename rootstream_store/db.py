@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rootstream_store.cache import Effect
+from rootstream_store.errors import Unavailable
 from rootstream_store.queries import Query
 
 if TYPE_CHECKING:
@@ -57,6 +58,21 @@ class Db(ABC):
     @abstractmethod
     def maybe(self, query: Query[R], /, **params: object) -> R | None:
         """The one row, or None. Raises TooManyRows."""
+
+    @abstractmethod
+    def one_or(
+        self,
+        query: Query[R],
+        otherwise: Callable[[Unavailable | None], Generator[Any, Any, R]],
+        effect: Callable[[R], Effect] | None = None,
+        /,
+        **params: object,
+    ) -> R:
+        """The one row of a write, with its effect after the commit; and the steps that `otherwise` makes (see
+        `flow`) where there is no row, or where the answer was lost and nobody knows whether it was applied.
+
+        For writes that nearly always answer with a row and seldom need a second look: a flow of their own
+        would take longer than the row. Raises TooManyRows."""
 
     @abstractmethod
     def all(self, query: Query[R], /, **params: object) -> list[R]:

@@ -131,6 +131,28 @@ class Store(Db):
         found = self._perform(fetch_up_to_one, query, params)
         return found[0] if found else None
 
+    def one_or(
+        self,
+        query: Query[R],
+        otherwise: Callable[[Unavailable | None], Generator[Any, Any, R]],
+        effect: Callable[[R], Effect] | None = None,
+        /,
+        **params: object,
+    ) -> R:
+        lost: Unavailable | None = None
+        found: tuple[R, ...] = ()
+        try:
+            found = self._perform(fetch_up_to_one, query, params)
+        except Unavailable as error:
+            if not error.outcome_unknown:
+                raise
+            lost = error
+        if not found:
+            return self.flow(otherwise(lost))
+        if effect is not None and self._cache.enabled:
+            self.after_commit(effect(found[0]))
+        return found[0]
+
     def all(self, query: Query[R], /, **params: object) -> list[R]:
         return self._perform(fetch_all, query, params)
 

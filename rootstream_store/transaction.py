@@ -67,6 +67,22 @@ class Transaction(Db):
         found = self._perform(fetch_up_to_one, query, params)
         return found[0] if found else None
 
+    def one_or(
+        self,
+        query: Query[R],
+        otherwise: Callable[[Unavailable | None], Generator[Any, Any, R]],
+        effect: Callable[[R], Effect] | None = None,
+        /,
+        **params: object,
+    ) -> R:
+        # A lost connection takes all of the transaction with it: there is nothing to doubt.
+        found = self._perform(fetch_up_to_one, query, params)
+        if not found:
+            return self.flow(otherwise(None))
+        if effect is not None:
+            self._effects.append(effect(found[0]))
+        return found[0]
+
     def all(self, query: Query[R], /, **params: object) -> list[R]:
         return self._perform(fetch_all, query, params)
 

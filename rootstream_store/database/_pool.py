@@ -14,9 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from rootstream_store.database._connection import Connection, conninfo, names_several_hosts
@@ -103,9 +104,11 @@ class Pool:
         while True:
             if self._lost:
                 self._reclaim()
-            left = limit - (time.monotonic() - start)
             try:
-                connection = self._pool.getconn(timeout=max(0.001, min(_WAIT_SLICE, left)))
+                connection = self._take_idle()
+                if connection is None:
+                    left = limit - (time.monotonic() - start)
+                    connection = self._pool.getconn(timeout=max(0.001, min(_WAIT_SLICE, left)))
             except PoolClosed as error:
                 raise self._closed_error() from error
             except (PoolTimeout, TooManyRequests) as error:
@@ -144,7 +147,40 @@ class Pool:
         else:
             # Before: once it is back, another thread may have it at once.
             connection.handed_out = False
-            self._give_back(connection)
+            if not self._put_idle(connection):
+                self._give_back(connection)
+
+    def _take_idle(self) -> _PooledConnection | None:
+        """What getconn does when there is an idle connection, in a third of the time."""
+        pool = self._pool
+        if not pool._pool:
+            return None
+        with pool._lock:
+            if pool._closed or not pool._pool:
+                return None
+            connection = pool._pool.popleft()
+            pool._nconns_min = min(pool._nconns_min, len(pool._pool))
+        pool._stats[pool._REQUESTS_NUM] += 1
+        connection._pool = pool
+        return connection
+
+    def _put_idle(self, connection: Connection) -> bool:
+        """What putconn does with a connection that is sound and that nobody waits for. False: it is not."""
+        pool = self._pool
+        if (
+            pool._waiting
+            or connection._pool is not pool
+            or connection.pgconn.transaction_status != TransactionStatus.IDLE
+            or connection._expire_at <= connection.last_used
+            or connection._created_at <= pool._drained_at
+        ):
+            return False
+        with pool._lock:
+            if pool._closed or pool._waiting:
+                return False
+            connection._pool = None
+            pool._pool.append(cast("_PooledConnection", connection))
+        return True
 
     def require_open(self) -> None:
         """Raises StoreClosed after close(), and in a process other than the one that opened the pool."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -27,8 +28,8 @@ from rootstream_store.events._new_event import (
 )
 from rootstream_store.events._payload import to_json
 from rootstream_store.events._refusal import attempt, explain, find_repeated, settled
-from rootstream_store.events._wake import wake
-from rootstream_store.flow import Flow, maybe
+from rootstream_store.events._wake import wake, wake_after
+from rootstream_store.flow import Flow
 from rootstream_store.queries import Query, query
 from rootstream_store.records import Appended
 
@@ -94,7 +95,7 @@ def append(
         "user_id": user_id,
     }
     statement = _choose(expected, _APPEND, _APPEND_EXACT, params)
-    return db.flow(_append_one(statement, expected, params))
+    return db.one_or(statement, partial(_second_look, statement, expected, params), wake_after, **params)
 
 
 @repository
@@ -118,30 +119,30 @@ def append_many(
     return db.flow(_append_many(aggregate_type, id_text(aggregate_id), expected, events))
 
 
-def _append_one(
-    statement: Query[Appended], expected: int | Expected, params: dict[str, object]
+def _second_look(
+    statement: Query[Appended],
+    expected: int | Expected,
+    params: dict[str, object],
+    lost: Unavailable | None,
 ) -> Flow[Appended]:
-    try:
-        appended = yield from maybe(statement, **params)
-    except Unavailable as error:
-        if not error.outcome_unknown or expected in (ANY, EXISTS):
-            raise
-        # It cannot be applied twice: the version tells whether it was, and the id whether it was this one.
-        event = {name: [params[name.removesuffix("s")]] for name in ("event_types", "event_ids", "user_ids")}
-        given = params["metadata"]
-        columns = {
-            **event,
-            "event_data": f"[{params['event_data']}]",
-            "metadata": None if given is None else f"[{given}]",
-            "is_repeatable": False,
-        }
-        wanted = str(params["aggregate_type"]), str(params["aggregate_id"])
-        return (yield from _run(*wanted, expected, columns, chosen_ids=(), doubt=error))[0]
-    if appended is None:
-        wanted = str(params["aggregate_type"]), str(params["aggregate_id"])
+    """Of an append of one event that was refused, or whose answer was lost."""
+    wanted = str(params["aggregate_type"]), str(params["aggregate_id"])
+    if lost is None:
         raise (yield from explain([(*wanted, expected)], statement.file))
-    yield from wake(appended.position)
-    return appended
+    if expected in (ANY, EXISTS):
+        raise lost
+    # It cannot be applied twice: the version tells whether it was, and the id whether it was this one.
+    data, metadata = params["event_data"], params["metadata"]
+    columns: dict[str, object] = {
+        "event_types": [params["event_type"]],
+        "event_ids": [params["event_id"]],
+        "user_ids": [params["user_id"]],
+        "event_data": f"[{data}]",
+        "metadata": None if metadata is None else f"[{metadata}]",
+        "is_repeatable": False,
+    }
+    appended = yield from _run(*wanted, expected, columns, chosen_ids=(), doubt=lost)
+    return appended[0]
 
 
 def _append_chosen(

@@ -17,10 +17,10 @@ from rootstream_store.cache import Wake, keys
 from rootstream_store.errors import RootStreamError, StoreClosed
 from rootstream_store.events._horizon import get_horizon
 from rootstream_store.flow import Flow, after_commit
-from rootstream_store.records import Horizon
+from rootstream_store.records import Appended, Horizon
 from rootstream_store.store import Store
 
-__all__ = ["Watch", "wake", "watching"]
+__all__ = ["Watch", "wake", "wake_after", "watching"]
 
 _log = logging.getLogger("rootstream_store.events")
 _RETRY_AFTER = 1.0
@@ -30,6 +30,11 @@ _RETRY_AFTER = 1.0
 def wake(position: int) -> Flow[None]:
     """The step that wakes readers once what was appended up to `position` is committed."""
     yield from after_commit(Wake(keys.APPENDED, position))
+
+
+def wake_after(appended: Appended) -> Wake:
+    """The effect that wakes readers of what was appended."""
+    return Wake(keys.APPENDED, appended.position)
 
 
 class Watch:

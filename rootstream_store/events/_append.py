@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from uuid_utils.compat import uuid7
 
 from rootstream_store.db import Db, repository
-from rootstream_store.errors import AlreadyExists, InvalidInput, RootStreamError, Unavailable
+from rootstream_store.errors import AlreadyExists, RootStreamError, Unavailable
 from rootstream_store.events._keys import check_name, id_text
 from rootstream_store.events._new_event import (
     ANY,
@@ -33,7 +34,7 @@ from rootstream_store.flow import Flow
 from rootstream_store.queries import Query, query
 from rootstream_store.records import Appended
 
-__all__ = ["append", "append_many", "located"]
+__all__ = ["append", "append_many"]
 
 _APPEND = {
     ANY: query("events/append_any", Appended),
@@ -133,15 +134,15 @@ def _second_look(
         raise lost
     # It cannot be applied twice: the version tells whether it was, and the id whether it was this one.
     data, metadata = params["event_data"], params["metadata"]
-    columns: dict[str, object] = {
-        "event_types": [params["event_type"]],
-        "event_ids": [params["event_id"]],
-        "user_ids": [params["user_id"]],
+    event_id: Any = params["event_id"]
+    columns: dict[str, Any] = {
+        "heads": msgspec.json.encode([(params["event_type"], event_id, params["user_id"], 1)]).decode(),
         "event_data": f"[{data}]",
         "metadata": None if metadata is None else f"[{metadata}]",
         "is_repeatable": False,
+        "chosen_ids": [],
     }
-    appended = yield from _run(*wanted, expected, columns, chosen_ids=(), doubt=lost)
+    appended = yield from _run(*wanted, expected, columns, [event_id], doubt=lost)
     return appended[0]
 
 
@@ -160,26 +161,20 @@ def _append_many(
     where: Where = in_list,
 ) -> Flow[list[Appended]]:
     check_expected(expected)
-    columns = columns_of(events, where)
+    columns, ids = columns_of(events, where)
     if not events:
         return []
-    chosen = [event.event_id for event in events if event.event_id is not None]
-    try:
-        return (yield from _run(aggregate_type, aggregate_id, expected, columns, chosen_ids=chosen))
-    except InvalidInput as error:
-        raise located(error, events, where) from error
+    return (yield from _run(aggregate_type, aggregate_id, expected, columns, ids))
 
 
 def _run(
     aggregate_type: str,
     aggregate_id: str,
     expected: int | Expected,
-    columns: Mapping[str, object],
-    *,
-    chosen_ids: Sequence[UUID],
+    columns: Mapping[str, Any],
+    ids: Sequence[UUID],
     doubt: RootStreamError | None = None,
 ) -> Flow[list[Appended]]:
-    ids: Any = columns["event_ids"]
     params: dict[str, object] = {
         "aggregate_id": aggregate_id,
         "aggregate_type": aggregate_type,
@@ -187,6 +182,7 @@ def _run(
         **columns,
     }
     statement = _choose(expected, _APPEND_MANY, _APPEND_MANY_EXACT, params)
+    chosen_ids: list[UUID] = columns["chosen_ids"]
     is_repeatable = bool(chosen_ids) or expected not in (ANY, EXISTS)
     appended, later = yield from attempt(statement, params, is_repeatable=is_repeatable)
     if appended:
@@ -195,9 +191,9 @@ def _run(
     doubt = later or doubt
     if chosen_ids or doubt:
         # Without an id of the caller's only our own attempt counts: at this version, with our ids.
-        version = None if chosen_ids else 0 if expected is NO_STREAM else params.get("expected", 0)
-        owners = {"owner_ids": [aggregate_id] * len(ids), "owner_types": [aggregate_type] * len(ids)}
-        found = yield from find_repeated(columns, owners, version, chosen_ids or ids, doubt)  # type: ignore[arg-type]  # a version
+        version: Any = None if chosen_ids else params.get("expected", 0)
+        owners = {"aggregate_ids": [aggregate_id], "aggregate_types": [aggregate_type]}
+        found = yield from find_repeated(columns, owners, version, chosen_ids or ids, doubt)
         first = settled(found, ids, chosen_ids, statement.file)
         if first is not None:
             yield from wake(first[-1].position)  # the first attempt may have had no time for it
@@ -221,33 +217,3 @@ def _choose(
         return modes[NO_STREAM]
     params["expected"] = expected
     return exact
-
-
-def located(error: InvalidInput, events: Sequence[NewEvent], where: Where) -> InvalidInput:
-    """The error with the index of the event at fault, which arrays and constraints do not tell."""
-    for index, event in enumerate(events):
-        found: InvalidInput | None = None
-        try:
-            _APPEND[ANY].check(
-                {
-                    "aggregate_id": "",
-                    "aggregate_type": "",
-                    "event_type": event.event_type,
-                    "event_id": UUID(int=0) if event.event_id is None else event.event_id,
-                    "event_data": "{}",
-                    "metadata": None,
-                    "user_id": event.user_id,
-                }
-            )
-        except InvalidInput as own:
-            found = own
-        if found is not None:
-            return InvalidInput(
-                f"{where(index)}{found.field}",
-                found.rule,
-                getattr(event, found.field),
-                sqlstate=error.sqlstate,
-                constraint=error.constraint,
-                query=error.query,
-            )
-    return error

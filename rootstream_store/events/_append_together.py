@@ -11,7 +11,6 @@ import msgspec
 
 from rootstream_store.db import Db, repository
 from rootstream_store.errors import InvalidInput
-from rootstream_store.events._append import located
 from rootstream_store.events._keys import check_name, id_text
 from rootstream_store.events._new_event import (
     ANY,
@@ -20,7 +19,6 @@ from rootstream_store.events._new_event import (
     NO_STREAM,
     Expected,
     NewEvent,
-    Where,
     check_events,
     check_expected,
     columns_of,
@@ -96,45 +94,37 @@ def _check(appends: Sequence[AggregateEvents]) -> None:
         raise InvalidInput("appends", f"may hold at most {MAX_BATCH_EVENTS} events in one call", count)
 
 
-def params_of(appends: Sequence[AggregateEvents], *, is_atomic: bool) -> dict[str, Any]:
-    """The parameters of APPEND. Raises InvalidInput."""
-    names = [id_text(one.aggregate_id) for one in appends]
-    return {
-        **columns_of(_events(appends), _where(appends)),
-        "aggregate_ids": names,
+def params_of(appends: Sequence[AggregateEvents], *, is_atomic: bool) -> tuple[dict[str, Any], list[UUID]]:
+    """The parameters of APPEND, and the ids of the events. Raises InvalidInput."""
+    events = [event for one in appends for event in one.events]
+    places = [(number, index) for number, one in enumerate(appends) for index in range(len(one.events))]
+    columns, ids = columns_of(
+        events,
+        lambda place: "appends[{}].events[{}].".format(*places[place]),
+        (number + 1 for number, _ in places),
+    )
+    params = {
+        **columns,
+        "aggregate_ids": [id_text(one.aggregate_id) for one in appends],
         "aggregate_types": [one.aggregate_type for one in appends],
         "expected": [
             _CODES[one.expected] if isinstance(one.expected, Expected) else one.expected for one in appends
         ],
         "counts": [len(one.events) for one in appends],
-        "owner_ids": [name for name, one in zip(names, appends, strict=True) for _ in one.events],
-        "owner_types": [one.aggregate_type for one in appends for _ in one.events],
         "is_atomic": is_atomic,
     }
-
-
-def _events(appends: Sequence[AggregateEvents]) -> list[NewEvent]:
-    return [event for one in appends for event in one.events]
-
-
-def _where(appends: Sequence[AggregateEvents]) -> Where:
-    places = [(number, index) for number, one in enumerate(appends) for index in range(len(one.events))]
-    return lambda place: "appends[{}].events[{}].".format(*places[place])
+    return params, ids
 
 
 def _append_together(appends: Sequence[AggregateEvents]) -> Flow[list[list[Appended]]]:
     if not appends:
         return []
-    params = params_of(appends, is_atomic=True)
-    ids: list[UUID] = params["event_ids"]
-    chosen_ids = [event.event_id for event in _events(appends) if event.event_id is not None]
-    try:
-        appended, doubt = yield from attempt(APPEND, params, is_repeatable=bool(chosen_ids))
-    except InvalidInput as error:
-        raise located(error, _events(appends), _where(appends)) from error
+    params, ids = params_of(appends, is_atomic=True)
+    chosen_ids: list[UUID] = params["chosen_ids"]
+    appended, doubt = yield from attempt(APPEND, params, is_repeatable=bool(chosen_ids))
     made: Sequence[Appended] | None = in_order(appended)
     if not made and chosen_ids:
-        owners = {"owner_ids": params["owner_ids"], "owner_types": params["owner_types"]}
+        owners = {name: params[name] for name in ("aggregate_ids", "aggregate_types")}
         found = yield from find_repeated(params, owners, None, chosen_ids, doubt)
         made = settled(found, ids, chosen_ids, APPEND.file)
     if not made:

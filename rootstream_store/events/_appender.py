@@ -205,7 +205,7 @@ class Appender:
         ]
         if sum(len(one.events) for one in appends) > MAX_BATCH_EVENTS:
             return  # the last one was large: each goes alone
-        appended = self._store.all(APPEND, **params_of(appends, is_atomic=False))
+        appended = self._store.all(APPEND, **params_of(appends, is_atomic=False)[0])
         if appended:
             self._store.flow(wake(max(one.position for one in appended)))
         results: dict[Key, list[Appended]] = {}

@@ -3,15 +3,17 @@ by kind (1e16 as an integer), and of keys that raw JSON has twice the last."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from rootstream_store.errors import InvalidInput
 
-__all__ = ["MAX_PAYLOAD_BYTES", "MAX_PAYLOAD_DEPTH", "to_json"]
+__all__ = ["MAX_PAYLOAD_BYTES", "MAX_PAYLOAD_DEPTH", "to_json", "to_json_at_once"]
 
 MAX_PAYLOAD_BYTES = 1024 * 1024
 """Largest JSON text of one event's data, one event's metadata or one snapshot's state, in bytes of UTF-8."""
@@ -38,17 +40,15 @@ def to_json(value: object, field: str) -> str:
     """
     if type(value) is dict:
         # What most payloads are, with nothing in them that must be looked at twice.
-        try:
+        with contextlib.suppress(*_UNENCODABLE):  # told below
             encoded = _encode_json(value)
-        except _UNENCODABLE:
-            encoded = b""  # told below
-        if (
-            0 < len(encoded) <= MAX_PAYLOAD_BYTES
-            and b"null" not in encoded
-            and b"\\u0000" not in encoded
-            and encoded.count(b"{") + encoded.count(b"[") <= MAX_PAYLOAD_DEPTH
-        ):
-            return encoded.decode()
+            if (
+                len(encoded) <= MAX_PAYLOAD_BYTES
+                and b"null" not in encoded
+                and b"\\u0000" not in encoded
+                and encoded.count(b"{") + encoded.count(b"[") <= MAX_PAYLOAD_DEPTH
+            ):
+                return encoded.decode()
     if isinstance(value, bytes | bytearray | memoryview | msgspec.Raw):
         encoded = _checked(bytes(value), field)
     else:
@@ -65,6 +65,22 @@ def to_json(value: object, field: str) -> str:
         return encoded.decode()
     except UnicodeDecodeError as error:
         raise InvalidInput(field, f"must be valid UTF-8: {error}") from error
+
+
+def to_json_at_once(values: Sequence[object]) -> str | None:
+    """The JSON array of the payloads; None when one of them must be looked at by itself, with `to_json`."""
+    if not all(type(value) is dict for value in values):
+        return None
+    with contextlib.suppress(*_UNENCODABLE):  # told of the one at fault
+        encoded = _encode_json(values)
+        if (
+            len(encoded) <= MAX_PAYLOAD_BYTES
+            and b"null" not in encoded
+            and b"\\u0000" not in encoded
+            and not _is_too_deep(encoded)  # a level less than is allowed, for the array around them
+        ):
+            return encoded.decode()
+    return None
 
 
 def _encode(value: object, field: str) -> bytes:

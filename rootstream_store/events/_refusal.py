@@ -65,7 +65,7 @@ def find_repeated(
     doubt: RootStreamError | None,
 ) -> Flow[list[RepeatedEvent]]:
     """What stands in the log where these events would stand, were they appended before."""
-    names = ("event_types", "event_ids", "user_ids", "event_data", "metadata")
+    names = ("heads", "event_data", "metadata")
     try:
         return (
             yield from rows(

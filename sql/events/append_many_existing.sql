@@ -9,7 +9,7 @@ head AS (
         AND aggregate_type = %(aggregate_type)s::text
         AND NOT is_closed
         AND NOT (%(is_repeatable)s::boolean AND EXISTS (
-            SELECT FROM event_log WHERE event_id = ANY(%(event_ids)s::uuid[]) AND is_repeatable
+            SELECT FROM event_log WHERE event_id = ANY(%(chosen_ids)s::uuid[]) AND is_repeatable
         ))
     RETURNING aggregate_id, aggregate_type, version - %(count)s::bigint AS base
 )
@@ -21,21 +21,20 @@ SELECT
     head.aggregate_id,
     head.aggregate_type,
     head.base + given.ordinality,
-    given.event_type,
-    given.event_id,
+    given.head ->> 0,
+    (given.head ->> 1)::uuid,
     %(is_repeatable)s::boolean,
     given.event_data,
     nullif(given.metadata, 'null'::jsonb),
-    given.user_id
+    (given.head ->> 2)::bigint
 FROM head
+-- head: the event's type, id and user
 CROSS JOIN
     ROWS FROM (
-        unnest(%(event_types)s::text[]),
-        unnest(%(event_ids)s::uuid[]),
-        unnest(%(user_ids)s::bigint[]),
+        jsonb_array_elements(%(heads)s::jsonb),
         jsonb_array_elements(%(event_data)s::jsonb),
         jsonb_array_elements(%(metadata)s::jsonb)
-    ) WITH ORDINALITY AS given (event_type, event_id, user_id, event_data, metadata, ordinality)
+    ) WITH ORDINALITY AS given (head, event_data, metadata, ordinality)
 -- Positions are drawn in this order, after the head row is locked.
 ORDER BY given.ordinality
 RETURNING version, position, event_id, timestamp

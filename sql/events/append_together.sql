@@ -4,6 +4,7 @@ WITH
 -- each aggregate once; expected -1: any version, -2: at least one event; its events come after event_offset others
 wanted AS MATERIALIZED (
     SELECT
+        given.ordinality AS number,
         given.aggregate_id,
         given.aggregate_type,
         given.expected,
@@ -34,6 +35,7 @@ locked AS MATERIALIZED (
 
 judged AS MATERIALIZED (
     SELECT
+        wanted.number,
         wanted.aggregate_id,
         wanted.aggregate_type,
         wanted.event_count,
@@ -51,6 +53,7 @@ judged AS MATERIALIZED (
 
 accepted AS MATERIALIZED (
     SELECT
+        judged.number,
         judged.aggregate_id,
         judged.aggregate_type,
         judged.event_count,
@@ -60,7 +63,7 @@ accepted AS MATERIALIZED (
     WHERE judged.is_met
         AND NOT (%(is_atomic)s::boolean AND EXISTS (SELECT FROM judged AS other WHERE NOT other.is_met))
         AND NOT (%(is_repeatable)s::boolean AND EXISTS (
-            SELECT FROM event_log WHERE event_id = ANY(%(event_ids)s::uuid[]) AND is_repeatable
+            SELECT FROM event_log WHERE event_id = ANY(%(chosen_ids)s::uuid[]) AND is_repeatable
         ))
 ),
 
@@ -72,6 +75,7 @@ moved AS (
         AND aggregates.aggregate_type = accepted.aggregate_type
         AND accepted.is_there
     RETURNING
+        accepted.number,
         aggregates.aggregate_id,
         aggregates.aggregate_type,
         -- the version that the first of all events given, of whatever aggregate, would have had before
@@ -93,12 +97,14 @@ made AS (
 
 heads AS (
     SELECT
+        number,
         aggregate_id,
         aggregate_type,
         base
     FROM moved
     UNION ALL
     SELECT
+        accepted.number,
         made.aggregate_id,
         made.aggregate_type,
         - accepted.event_offset AS base
@@ -114,26 +120,21 @@ SELECT
     heads.aggregate_id,
     heads.aggregate_type,
     heads.base + given.ordinality,
-    given.event_type,
-    given.event_id,
+    given.head ->> 0,
+    (given.head ->> 1)::uuid,
     %(is_repeatable)s::boolean,
     given.event_data,
     nullif(given.metadata, 'null'::jsonb),
-    given.user_id
+    (given.head ->> 2)::bigint
 FROM heads
+-- head: the event's type, id and user, and the number of its aggregate
 INNER JOIN
     ROWS FROM (
-        unnest(%(owner_ids)s::text[]),
-        unnest(%(owner_types)s::text[]),
-        unnest(%(event_types)s::text[]),
-        unnest(%(event_ids)s::uuid[]),
-        unnest(%(user_ids)s::bigint[]),
+        jsonb_array_elements(%(heads)s::jsonb),
         jsonb_array_elements(%(event_data)s::jsonb),
         jsonb_array_elements(%(metadata)s::jsonb)
-    ) WITH ORDINALITY AS given (
-        owner_id, owner_type, event_type, event_id, user_id, event_data, metadata, ordinality
-    )
-    ON given.owner_id = heads.aggregate_id AND given.owner_type = heads.aggregate_type
+    ) WITH ORDINALITY AS given (head, event_data, metadata, ordinality)
+    ON (given.head ->> 3)::bigint = heads.number
 -- Positions are drawn in this order, after the head rows are locked.
 ORDER BY given.ordinality
 RETURNING aggregate_id, aggregate_type, version, position, event_id, timestamp

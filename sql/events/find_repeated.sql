@@ -3,26 +3,27 @@
 WITH
 given AS MATERIALIZED (
     SELECT
-        given.owner_id,
-        given.owner_type,
-        given.event_type,
-        given.event_id,
-        given.user_id,
+        wanted.aggregate_id AS owner_id,
+        wanted.aggregate_type AS owner_type,
+        given.head ->> 0 AS event_type,
+        (given.head ->> 1)::uuid AS event_id,
+        (given.head ->> 2)::bigint AS user_id,
         given.event_data,
         given.metadata,
         given.ordinality
     FROM
+        -- head: the event's type, id and user, and the number of its aggregate
         ROWS FROM (
-            unnest(%(owner_ids)s::text[]),
-            unnest(%(owner_types)s::text[]),
-            unnest(%(event_types)s::text[]),
-            unnest(%(event_ids)s::uuid[]),
-            unnest(%(user_ids)s::bigint[]),
+            jsonb_array_elements(%(heads)s::jsonb),
             jsonb_array_elements(%(event_data)s::jsonb),
             jsonb_array_elements(%(metadata)s::jsonb)
-        ) WITH ORDINALITY AS given (
-            owner_id, owner_type, event_type, event_id, user_id, event_data, metadata, ordinality
-        )
+        ) WITH ORDINALITY AS given (head, event_data, metadata, ordinality)
+    INNER JOIN
+        ROWS FROM (
+            unnest(%(aggregate_ids)s::text[]),
+            unnest(%(aggregate_types)s::text[])
+        ) WITH ORDINALITY AS wanted (aggregate_id, aggregate_type, number)
+        ON wanted.number = (given.head ->> 3)::bigint
 ),
 
 -- by an id that the caller chose, which names its event wherever that is

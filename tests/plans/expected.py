@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -194,9 +195,9 @@ def _pages(
 
 _PLAIN: Final[dict[str, object]] = {"user_id": PLAIN_USER, "stream_id": PLAIN_STREAM}
 _MANY: Final[dict[str, Any]] = {
-    "event_types": ["ViewerJoined"] * 3,
+    "heads": json.dumps([("ViewerJoined", str(UUID(int=n)), n or None, n + 1) for n in range(3)]),
     "event_data": "[{}, {}, {}]",
-    "user_ids": [1, 2, None],
+    "chosen_ids": [UUID(int=n) for n in range(3)],
 }
 
 
@@ -207,9 +208,6 @@ _TOGETHER: Final[dict[str, Any]] = {
     "aggregate_types": ["stream"] * 3,
     "expected": [20_000, -1, 0],
     "counts": [1, 1, 1],
-    "owner_ids": [BUSY_AGGREGATE, "1000", "new"],
-    "owner_types": ["stream"] * 3,
-    "chosen_ids": [],
 }
 
 

@@ -52,10 +52,10 @@ class Query(Generic[R]):
         "is_read",
         "name",
         "nullable",
-        "number",
         "parameters",
         "record",
         "sent_text",
+        "statement_name",
         "text",
     )
 
@@ -75,8 +75,8 @@ class Query(Generic[R]):
         self._names = frozenset(self.parameters)
         self.casts_numbers = not _NUMBERS.isdisjoint(self.parameters.values())
         """Whether a parameter is a number of another type than bigint."""
-        self.number = next(_numbers)
-        """Of its own in this process, to name its prepared statement."""
+        self.statement_name = b"rootstream_%d" % next(_numbers)
+        """Of its prepared statement: its own in this process."""
         order = {parameter: number for number, parameter in enumerate(self.parameters, 1)}
         self.sent_text = _PLACEHOLDER.sub(
             lambda match: f"${order[match[1]]}" if match[1] else "%", text

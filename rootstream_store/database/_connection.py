@@ -31,7 +31,10 @@ class Connection(psycopg.Connection[TupleRow]):
     connection is given back: the transaction was torn."""
     handed_out: bool = False
     """Between the pool's acquire and release."""
-    _transformer: abc.Transformer | None = None
+    transformer: abc.Transformer
+    """Turns values into what the server is sent, and back; it remembers how for each type."""
+    prepared: set[bytes]
+    """The names of the statements that run_prepared has prepared."""
 
     @classmethod
     def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
@@ -47,16 +50,9 @@ class Connection(psycopg.Connection[TupleRow]):
         set_json_loads(msgspec.json.decode, self)
         # Above the number of queries there are, so that none is prepared twice.
         self.prepared_max = 1000
-        self.prepared: set[bytes] = set()
+        self.prepared = set()
+        self.transformer = Transformer(self)
         self.last_used = time.monotonic()
-
-    @property
-    def transformer(self) -> abc.Transformer:
-        """Turns values into what the server is sent, and back; it remembers how for each type."""
-        transformer = self._transformer
-        if transformer is None:
-            transformer = self._transformer = Transformer(self)
-        return transformer
 
 
 def conninfo(settings: Settings) -> str:

@@ -98,17 +98,32 @@ class Pool:
     def acquire(self, timeout: float | None = None) -> Connection:
         """A connection, to be given back with `release`. Raises Timeout when all stay busy for `timeout`
         seconds (None: pool_timeout), Unavailable when the server cannot be reached, StoreClosed."""
+        connection: Connection | None = None
+        if not self._lost and os.getpid() == self._process:
+            connection = self._take_idle()
+        if connection is None or not self._is_sound(connection):
+            connection = self._wait_for_one(self.settings.pool_timeout if timeout is None else timeout)
+        return connection
+
+    def _is_sound(self, connection: Connection) -> bool:
+        connection.handed_out = True
+        self._handed_out.add(id(connection))
+        idle = time.monotonic() - connection.last_used
+        if idle <= self.settings.pool_check_after or _answers(connection):
+            return True
+        # Not through psycopg_pool's own check, which sleeps for a second after the second dead connection.
+        self.release(connection)
+        return False
+
+    def _wait_for_one(self, limit: float) -> Connection:
         self._require_own()
         start = self._queue.arrival.since = time.monotonic()
-        limit = self.settings.pool_timeout if timeout is None else timeout
         while True:
             if self._lost:
                 self._reclaim()
+            left = limit - (time.monotonic() - start)
             try:
-                connection = self._take_idle()
-                if connection is None:
-                    left = limit - (time.monotonic() - start)
-                    connection = self._pool.getconn(timeout=max(0.001, min(_WAIT_SLICE, left)))
+                connection = self._pool.getconn(timeout=max(0.001, min(_WAIT_SLICE, left)))
             except PoolClosed as error:
                 raise self._closed_error() from error
             except (PoolTimeout, TooManyRequests) as error:
@@ -123,14 +138,8 @@ class Pool:
                     ) from error
                 self._replace_missing()
                 continue
-            connection.handed_out = True
-            self._handed_out.add(id(connection))
-            idle = time.monotonic() - connection.last_used
-            if idle <= self.settings.pool_check_after or _answers(connection):
+            if self._is_sound(connection):
                 return connection
-            # Not through psycopg_pool's own check, which sleeps for a second after the second dead
-            # connection.
-            self.release(connection)
 
     def release(self, connection: Connection) -> None:
         """Gives a connection back; a broken one is replaced, one left in a transaction is closed and

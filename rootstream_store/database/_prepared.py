@@ -7,6 +7,7 @@ prepare and keeps a state for later fetches, which takes half of the processor t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -26,10 +27,17 @@ __all__ = ["Result", "Unprepared", "run_prepared"]
 Row = tuple[Any, ...]
 
 _TUPLES, _DONE, _FAILED = ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.FATAL_ERROR
-_FORMATS = [PyFormat.AUTO] * 1000
+_FINE = (_TUPLES, _DONE)
+_BINARY = Format.BINARY
+_execute = generators.execute
 _INT8 = 20
 _MOST_PREPARED = 1000
 """More than there are queries: who makes queries at run time must not fill the server's memory."""
+
+
+@functools.cache
+def _formats(count: int) -> list[PyFormat]:
+    return [PyFormat.AUTO] * count
 
 
 class Result(Protocol):
@@ -98,34 +106,32 @@ def run_prepared(connection: Connection, query: Query[Any], params: Mapping[str,
     """Runs `query`, prepared on `connection` when it comes for the first time. `params` were checked. Raises
     psycopg's errors."""
     transformer = connection.transformer
-    values = transformer.dump_sequence([params[name] for name in query.parameters], _FORMATS[: len(params)])
-    formats = transformer.formats
-    name = b"rootstream_%d" % query.number
-    types: Sequence[int] = ()
+    values = transformer.dump_sequence([params[name] for name in query.parameters], _formats(len(params)))
+    name, types = query.statement_name, None
     if query.casts_numbers:
         # An int goes out as int8 whatever the cast: the server must be told, or it would read another number.
         types = [_INT8 if type_ == _INT8 else 0 for type_ in transformer.types or ()]
         name += b"_" + bytes(ord("i") if type_ else ord("x") for type_ in types)
+    formats = transformer.formats
     if name not in connection.prepared:
         _prepare(connection, query, name, types)
     try:
-        result = _send(connection, name, values, formats)
+        return _Prepared(_send(connection, name, values, formats), transformer)
     except psycopg.errors.InvalidSqlStatementName:
         # Somebody said DISCARD ALL or DEALLOCATE ALL. Inside a transaction the error has ended it already.
         connection.prepared.clear()
         if connection.in_transaction:
             raise
-        _prepare(connection, query, name, types)
-        result = _send(connection, name, values, formats)
-    return _Prepared(result, transformer)
+    _prepare(connection, query, name, types)
+    return _Prepared(_send(connection, name, values, formats), transformer)
 
 
-def _prepare(connection: Connection, query: Query[Any], name: bytes, types: Sequence[int]) -> None:
+def _prepare(connection: Connection, query: Query[Any], name: bytes, types: Sequence[int] | None) -> None:
     if len(connection.prepared) >= _MOST_PREPARED:
         connection.execute("DEALLOCATE ALL", prepare=False)
         connection.prepared.clear()
     # Without types of ours the server takes them from the casts.
-    connection.pgconn.send_prepare(name, query.sent_text, param_types=types or None)
+    connection.pgconn.send_prepare(name, query.sent_text, param_types=types)
     _wait(connection)
     connection.prepared.add(name)
 
@@ -133,14 +139,14 @@ def _prepare(connection: Connection, query: Query[Any], name: bytes, types: Sequ
 def _send(
     connection: Connection, name: bytes, values: Sequence[Any], formats: Sequence[Format] | None
 ) -> PGresult:
-    connection.pgconn.send_query_prepared(name, values, param_formats=formats, result_format=Format.BINARY)
+    connection.pgconn.send_query_prepared(name, values, param_formats=formats, result_format=_BINARY)
     return _wait(connection)
 
 
 def _wait(connection: Connection) -> PGresult:
-    result: PGresult = connection.wait(generators.execute(connection.pgconn))[0]
+    result: PGresult = connection.wait(_execute(connection.pgconn))[0]
     status = result.status
-    if status in (_TUPLES, _DONE):
+    if status in _FINE:
         return result
     if status == _FAILED:
         raise error_from_result(result, encoding="utf-8")

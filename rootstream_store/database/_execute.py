@@ -55,7 +55,10 @@ def fetch_up_to_one(connection: Connection, query: Query[R], params: Mapping[str
     """The one row of `query` or nothing, as a tuple: the value of a row may be None itself. Raises
     TooManyRows."""
     result = execute(connection, query, params)
-    rows = _rows(result, query)
+    try:
+        rows = result.rows()
+    except _UNREADABLE as error:
+        raise _unreadable(error, query) from error
     if not rows:
         return ()
     if len(rows) > 1:
@@ -145,10 +148,17 @@ def fetch_rows(cursor: psycopg.Cursor[TupleRow], query: Query[Any]) -> list[Tupl
 def _rows(result: Result, query: Query[Any]) -> list[TupleRow]:
     try:
         return result.rows()
-    except psycopg.ProgrammingError as error:
-        raise translate(error, file=query.file) from error
-    except (psycopg.Error, RecursionError, msgspec.DecodeError, ValueError) as error:
-        raise undecodable(error, file=query.file) from error
+    except _UNREADABLE as error:
+        raise _unreadable(error, query) from error
+
+
+_UNREADABLE = (psycopg.Error, RecursionError, msgspec.DecodeError, ValueError)
+
+
+def _unreadable(error: Exception, query: Query[Any]) -> RootStreamError:
+    if isinstance(error, psycopg.ProgrammingError):  # the statement has no rows
+        return translate(error, file=query.file)
+    return undecodable(error, file=query.file)
 
 
 def _from_a_loader(error: psycopg.Error) -> bool:

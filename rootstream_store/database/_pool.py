@@ -98,12 +98,22 @@ class Pool:
     def acquire(self, timeout: float | None = None) -> Connection:
         """A connection, to be given back with `release`. Raises Timeout when all stay busy for `timeout`
         seconds (None: pool_timeout), Unavailable when the server cannot be reached, StoreClosed."""
-        connection: Connection | None = None
-        if not self._lost and os.getpid() == self._process:
-            connection = self._take_idle()
-        if connection is None or not self._is_sound(connection):
-            connection = self._wait_for_one(self.settings.pool_timeout if timeout is None else timeout)
-        return connection
+        pool = self._pool
+        # What getconn does when there is an idle connection, in a third of the time.
+        if pool._pool and not self._lost and os.getpid() == self._process:
+            connection: _PooledConnection | None = None
+            with pool._lock:
+                if pool._pool and not pool._closed:
+                    connection = pool._pool.popleft()
+                    idle = len(pool._pool)
+                    if idle < pool._nconns_min:
+                        pool._nconns_min = idle
+            if connection is not None:
+                pool._stats[pool._REQUESTS_NUM] += 1
+                connection._pool = pool
+                if self._is_sound(connection):
+                    return connection
+        return self._wait_for_one(self.settings.pool_timeout if timeout is None else timeout)
 
     def _is_sound(self, connection: Connection) -> bool:
         connection.handed_out = True
@@ -158,20 +168,6 @@ class Pool:
             connection.handed_out = False
             if not self._put_idle(connection):
                 self._give_back(connection)
-
-    def _take_idle(self) -> _PooledConnection | None:
-        """What getconn does when there is an idle connection, in a third of the time."""
-        pool = self._pool
-        if not pool._pool:
-            return None
-        with pool._lock:
-            if pool._closed or not pool._pool:
-                return None
-            connection = pool._pool.popleft()
-            pool._nconns_min = min(pool._nconns_min, len(pool._pool))
-        pool._stats[pool._REQUESTS_NUM] += 1
-        connection._pool = pool
-        return connection
 
     def _put_idle(self, connection: Connection) -> bool:
         """What putconn does with a connection that is sound and that nobody waits for. False: it is not."""

@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 
 from rootstream_store.db import Db, repository
 from rootstream_store.errors import AlreadyExists, RootStreamError, Unavailable
-from rootstream_store.events._keys import check_name, id_text
+from rootstream_store.events._keys import MAX_NAME_LENGTH, check_name, id_text
 from rootstream_store.events._new_event import (
     ANY,
     EXISTS,
@@ -80,21 +80,27 @@ def append(
     Raises VersionConflict when the aggregate is at another version, Conflict when it is closed, InvalidInput,
     AlreadyExists. The server meets no error in a conflict: a transaction that it happens in goes on.
     """
-    check_name(aggregate_type, "aggregate_type")
-    check_name(aggregate_id, "aggregate_id")
-    check_name(event_type, "event_type")
+    for name, field in (
+        (aggregate_type, "aggregate_type"),
+        (aggregate_id, "aggregate_id"),
+        (event_type, "event_type"),
+    ):
+        if type(name) is str and not 1 <= len(name) <= MAX_NAME_LENGTH:
+            check_name(name, field)
     if event_id is not None:
         event = NewEvent(event_type, data, metadata, user_id, event_id, correlation_id, causation_id)
         return db.flow(_append_chosen(aggregate_type, id_text(aggregate_id), expected, event))
     params: dict[str, object] = {
-        "aggregate_id": id_text(aggregate_id),
+        "aggregate_id": aggregate_id if type(aggregate_id) is str else id_text(aggregate_id),
         "aggregate_type": aggregate_type,
         "event_type": event_type,
         "event_id": uuid7(),
         "event_data": to_json(data, "data"),
-        "metadata": with_ids(metadata, correlation_id, causation_id),
+        "metadata": None,
         "user_id": user_id,
     }
+    if metadata is not None or correlation_id is not None or causation_id is not None:
+        params["metadata"] = with_ids(metadata, correlation_id, causation_id)
     statement = _choose(expected, _APPEND, _APPEND_EXACT, params)
     return db.one_or(statement, partial(_second_look, statement, expected, params), wake_after, **params)
 
@@ -210,9 +216,9 @@ def _choose(
     params: dict[str, object],
 ) -> Query[Appended]:
     """The statement for `expected`; the version it needs is added to `params`."""
-    check_expected(expected)
     if isinstance(expected, Expected):
         return modes[expected]
+    check_expected(expected)
     if expected == 0:
         return modes[NO_STREAM]
     params["expected"] = expected

@@ -89,6 +89,8 @@ NULLABLE: dict[tuple[str, str], bool] = {
     ("events/list_in_flight", "watermark"): False,  # coalesce
     ("events/list_in_flight", "role"): True,  # a prepared transaction
     ("events/list_in_flight", "client_address"): True,  # the same, or a local socket
+    ("events/load", "last_version"): False,  # coalesce
+    ("events/load_archived", "events"): True,  # of no event
     ("events/load", "version"): False,  # coalesce
     ("events/load", "position"): False,  # coalesce
     ("events/load", "state"): True,  # no snapshot

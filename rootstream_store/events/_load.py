@@ -8,7 +8,7 @@ import logging
 import weakref
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 from uuid import UUID
 
 import msgspec
@@ -51,7 +51,9 @@ class _Page(msgspec.Struct, frozen=True, kw_only=True):
     state: str | None
     """JSON. None: no snapshot."""
     events: str | None
-    """A JSON array of arrays; see RawEvent. None: no event."""
+    """A JSON array of arrays; see RawEvent. None: no event, or none that is not archived."""
+    last_version: int
+    """Of the aggregate."""
     is_writable: bool
     """False: on a standby, or in a read-only transaction."""
 
@@ -70,6 +72,7 @@ class _StoredEvent(msgspec.Struct, array_like=True, frozen=True):
 
 
 _LOAD = query("events/load", _Page)
+_LOAD_ARCHIVED = query("events/load_archived", cast("type[str | None]", str))
 _KEEP = query("events/keep_snapshot")
 _decode = msgspec.json.Decoder(list[_StoredEvent]).decode
 _decode_raw = msgspec.json.Decoder(list[RawEvent]).decode
@@ -153,13 +156,23 @@ def _load(fold: Fold[S], key: tuple[str, str], to_version: int | None) -> Flow[L
                 continue
             version = base = page.version
             position = page.position
-        if page.events is None:
+        document = page.events
+        if document is None and version >= min(page.last_version, end):
             break
-        found = _decoded(page.events, key, is_raw=fold.types is not None)
+        is_raw = fold.types is not None
+        found = [] if document is None else _decoded(document, key, is_raw=is_raw)
+        is_last = 0 < len(found) < _PAGE
+        if not found or found[0].version != version + 1:
+            # What is missing is archived: so seldom that it may cost a statement of its own.
+            last = found[0].version - 1 if found else end
+            archived = yield from one(
+                _LOAD_ARCHIVED, **params, after_version=version, to_version=last, limit=_PAGE
+            )
+            if archived is not None:
+                found, is_last = _decoded(archived, key, is_raw=is_raw), False
         _check_versions(found, version, key)
         state = _apply(fold, key, state, found)
         version, position = found[-1].version, found[-1].position
-        is_last = len(found) < _PAGE
     loaded = Loaded(state, version, position)
     if version > base and to_version is None and page.is_writable:
         yield from _keep(fold, params, loaded, base)
@@ -177,9 +190,11 @@ def _decoded(document: str, key: tuple[str, str], *, is_raw: bool) -> list[RawEv
 
 def _check_versions(found: Sequence[RawEvent | _StoredEvent], after: int, key: tuple[str, str]) -> None:
     """A state without some of its events would be wrong, and nobody would see it."""
-    if found[-1].version == after + len(found):
+    if found and found[-1].version == after + len(found):
         return
-    missing = next(number for number, event in enumerate(found, after + 1) if event.version != number)
+    missing = next(
+        (number for number, event in enumerate(found, after + 1) if event.version != number), after + 1
+    )
     wanted: dict[str, object] = {"aggregate_type": key[0], "aggregate_id": key[1], "version": missing}
     raise NotFound("event", wanted, query=_LOAD.file)
 

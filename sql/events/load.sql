@@ -1,9 +1,16 @@
--- An aggregate's newest snapshot of this shape, if any, and the events that follow it, as one JSON array of arrays.
+-- An aggregate's newest snapshot of this shape, if any, and the events that follow it and are not archived, as one JSON array of arrays.
 SELECT
     coalesce(snapshot.version, 0) AS version,
     coalesce(snapshot.position, 0) AS position,
     snapshot.state::text AS state,
     tail.events,
+    -- Where it ends: more than is found here is archived.
+    coalesce((
+        SELECT version
+        FROM aggregates
+        WHERE aggregate_id = %(aggregate_id)s::text
+            AND aggregate_type = %(aggregate_type)s::text
+    ), 0) AS last_version,
     -- Not on a standby.
     current_setting('transaction_read_only') = 'off' AS is_writable
 FROM (SELECT %(after_version)s::bigint AS version) AS known
@@ -39,56 +46,20 @@ CROSS JOIN LATERAL (
             ORDER BY event.version
         )::text AS events
     FROM (
-        (
-            SELECT
-                position,
-                version,
-                event_type,
-                event_id,
-                event_data,
-                metadata,
-                user_id,
-                timestamp
-            FROM event_log
-            WHERE aggregate_id = %(aggregate_id)s::text
-                AND aggregate_type = %(aggregate_type)s::text
-                AND version > coalesce(snapshot.version, known.version)
-                AND version <= %(to_version)s::bigint
-            ORDER BY version ASC
-            LIMIT %(limit)s::bigint
-        )
-        UNION ALL
-        -- Archived: segment by segment, no further than the limit asks for.
-        (
-            SELECT
-                unpacked.position,
-                unpacked.version,
-                unpacked.event_type,
-                unpacked.event_id,
-                unpacked.event_data,
-                unpacked.metadata,
-                unpacked.user_id,
-                unpacked.timestamp
-            FROM event_segments AS segments
-            -- OFFSET 0, so that these are computed once and not for each column.
-            CROSS JOIN LATERAL (
-                SELECT
-                    (
-                        greatest(coalesce(snapshot.version, known.version) - segments.first_version + 1, 0) + 1
-                    )::integer AS from_number,
-                    least(
-                        %(to_version)s::bigint - segments.first_version + 1, segments.event_count
-                    )::integer AS to_number
-                OFFSET 0
-            ) AS part
-            CROSS JOIN LATERAL unpack_events(segments, part.from_number, part.to_number) AS unpacked
-            WHERE segments.aggregate_id = %(aggregate_id)s::text
-                AND segments.aggregate_type = %(aggregate_type)s::text
-                AND segments.first_version <= %(to_version)s::bigint
-                AND segments.last_version > coalesce(snapshot.version, known.version)
-            ORDER BY segments.first_version ASC, unpacked.version ASC
-            LIMIT %(limit)s::bigint
-        )
+        SELECT
+            position,
+            version,
+            event_type,
+            event_id,
+            event_data,
+            metadata,
+            user_id,
+            timestamp
+        FROM event_log
+        WHERE aggregate_id = %(aggregate_id)s::text
+            AND aggregate_type = %(aggregate_type)s::text
+            AND version > coalesce(snapshot.version, known.version)
+            AND version <= %(to_version)s::bigint
         ORDER BY version ASC
         LIMIT %(limit)s::bigint
     ) AS event

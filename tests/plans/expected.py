@@ -216,7 +216,7 @@ _LOG: Final = {"event_log_position_idx", "event_segments_covers_idx", "event_seg
 # Of a range: the events wherever they are, and what was erased of them.
 _EVERYWHERE: Final = {"event_log_position_idx", "event_segments_covers_idx"}
 _SEALED: Final = _EVERYWHERE | {"event_erased_position_idx", "event_seals_pkey"}
-_LOADED: Final = {"snapshots_pkey", "event_log_pkey", "event_segments_pkey"}
+_LOADED: Final = {"snapshots_pkey", "event_log_pkey", "aggregates_pkey"}
 _OF_USER: Final = {"event_log_user_id_idx", "event_segments_user_ids_idx"}
 
 
@@ -289,13 +289,14 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     ),
     # The snapshot, and half of the events to the next one, of which there are ten thousand.
     "events/load": (
-        Plan(_LOADED, 51, {"to_version": 10_050, "limit": 256}),
+        Plan(_LOADED, 52, {"to_version": 10_050, "limit": 256}),
         Plan(
             _LOADED,
-            256,
+            257,
             {"to_version": 10_050, "schema_version": 9, "limit": 256},
         ),
     ),
+    "events/load_archived": _one("event_segments_pkey", rows=1, aggregate_id=ARCHIVED_AGGREGATE, limit=256),
     "events/prune_snapshots": _one("snapshots_pkey", rows=600),
     # Where all is archived: the segments of this user.
     "events/list_by_user": (

@@ -8,7 +8,7 @@ import logging
 import weakref
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 from uuid import UUID
 
 import msgspec
@@ -58,6 +58,13 @@ class _Page(msgspec.Struct, frozen=True, kw_only=True):
     """False: on a standby, or in a read-only transaction."""
 
 
+class _ArchivedPage(msgspec.Struct, frozen=True, kw_only=True):
+    """The row of sql/events/load_archived.sql."""
+
+    events: str | None
+    """As that of _Page."""
+
+
 class _StoredEvent(msgspec.Struct, array_like=True, frozen=True):
     """As RawEvent, with decoded data."""
 
@@ -72,7 +79,7 @@ class _StoredEvent(msgspec.Struct, array_like=True, frozen=True):
 
 
 _LOAD = query("events/load", _Page)
-_LOAD_ARCHIVED = query("events/load_archived", cast("type[str | None]", str))
+_LOAD_ARCHIVED = query("events/load_archived", _ArchivedPage)
 _KEEP = query("events/keep_snapshot")
 _decode = msgspec.json.Decoder(list[_StoredEvent]).decode
 _decode_raw = msgspec.json.Decoder(list[RawEvent]).decode
@@ -168,8 +175,8 @@ def _load(fold: Fold[S], key: tuple[str, str], to_version: int | None) -> Flow[L
             archived = yield from one(
                 _LOAD_ARCHIVED, **params, after_version=version, to_version=last, limit=_PAGE
             )
-            if archived is not None:
-                found, is_last = _decoded(archived, key, is_raw=is_raw), False
+            if archived.events is not None:
+                found, is_last = _decoded(archived.events, key, is_raw=is_raw), False
         _check_versions(found, version, key)
         state = _apply(fold, key, state, found)
         version, position = found[-1].version, found[-1].position

@@ -130,10 +130,17 @@ def _prepare(connection: Connection, query: Query[Any], name: bytes, types: Sequ
     if len(connection.prepared) >= _MOST_PREPARED:
         connection.execute("DEALLOCATE ALL", prepare=False)
         connection.prepared.clear()
-    # Without types of ours the server takes them from the casts.
-    connection.pgconn.send_prepare(name, query.sent_text, param_types=types)
-    _wait(connection)
-    connection.prepared.add(name)
+    try:
+        # Without types of ours the server takes them from the casts.
+        connection.pgconn.send_prepare(name, query.sent_text, param_types=types)
+        _wait(connection)
+        connection.prepared.add(name)
+    except psycopg.Error:
+        raise
+    except BaseException:
+        # Interrupted: nobody knows whether the server has it now, and it refuses a name that it has.
+        connection.close()
+        raise
 
 
 def _send(

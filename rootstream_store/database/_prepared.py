@@ -135,6 +135,11 @@ def _prepare(connection: Connection, query: Query[Any], name: bytes, types: Sequ
         connection.pgconn.send_prepare(name, query.sent_text, param_types=types)
         _wait(connection)
         connection.prepared.add(name)
+    except psycopg.errors.DuplicatePreparedStatement:
+        # Somebody dropped another one by name, and all were taken for lost: this one is there.
+        connection.prepared.add(name)
+        if connection.in_transaction:  # the error has ended it
+            raise
     except psycopg.Error:
         raise
     except BaseException:
@@ -151,10 +156,13 @@ def _send(
 
 
 def _wait(connection: Connection) -> PGresult:
-    result: PGresult = connection.wait(_execute(connection.pgconn))[0]
-    status = result.status
-    if status in _FINE:
-        return result
-    if status == _FAILED:
-        raise error_from_result(result, encoding="utf-8")
-    raise psycopg.ProgrammingError(f"a statement that answers with {ExecStatus(status).name} is no query")
+    results: list[PGresult] = connection.wait(_execute(connection.pgconn))
+    # All of them: the server answers before it commits, and what the commit meets comes after the rows.
+    for result in results:
+        status = result.status
+        if status == _FAILED:
+            raise error_from_result(result, encoding="utf-8")
+        if status not in _FINE:
+            name = ExecStatus(status).name
+            raise psycopg.ProgrammingError(f"a statement that answers with {name} is no query")
+    return results[0]

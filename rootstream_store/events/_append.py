@@ -190,7 +190,7 @@ def _run(
     statement = _choose(expected, _APPEND_MANY, _APPEND_MANY_EXACT, params)
     chosen_ids: list[UUID] = columns["chosen_ids"]
     is_repeatable = bool(chosen_ids) or expected not in (ANY, EXISTS)
-    appended, later = yield from attempt(statement, params, is_repeatable=is_repeatable)
+    appended, later = yield from attempt(statement, params, is_repeatable=is_repeatable, doubt=doubt)
     if appended:
         yield from wake(appended[-1].position)
         return appended

@@ -93,10 +93,10 @@ class Appender:
         check_expected(request.expected)
         check_name(request.aggregate_type, "aggregate_type")
         check_name(request.aggregate_id, "aggregate_id")
-        with self._lock:
-            self._waiting.append(request)
-            request.is_leader, self._is_led = not self._is_led, True
         try:
+            with self._lock:
+                self._waiting.append(request)
+                request.is_leader, self._is_led = not self._is_led, True
             if not request.is_leader:
                 request.called.wait()
             if request.is_leader:
@@ -135,7 +135,7 @@ class Appender:
         try:
             own.has_led = True
             with self._lock:
-                group = self._next_group()
+                self._fill(group)
             if len(group) > 1:
                 self._send(group)
             else:
@@ -172,28 +172,25 @@ class Appender:
         if request.is_leader and not request.has_led:
             self._hand_on([])
 
-    def _next_group(self) -> list[_Request]:
+    def _fill(self, group: list[_Request]) -> None:
         """As many as one statement can judge: for each aggregate at most one that expects a version, before
         any that takes whatever there is. The others keep their place."""
-        group: list[_Request] = []
-        left: deque[_Request] = deque()
         seen: set[Key] = set()
         held: set[Key] = set()
         count = 0
-        while self._waiting and count < self._most:
-            request = self._waiting.popleft()
+        for request in list(self._waiting):
+            if count >= self._most:
+                break
             is_strict = request.expected is not ANY
             if request.key in held or (is_strict and request.key in seen):
                 held.add(request.key)
-                left.append(request)
                 continue
             if is_strict and request.expected is not EXISTS:
                 held.add(request.key)  # whoever comes after it must not be refused with it
             seen.add(request.key)
             count += len(request.events)
-            group.append(request)
-        self._waiting.extendleft(reversed(left))
-        return group
+            group.append(request)  # first: one that is in both is called all the same
+            self._waiting.remove(request)
 
     def _send(self, group: list[_Request]) -> None:
         of: dict[Key, list[_Request]] = {}

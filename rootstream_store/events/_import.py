@@ -7,11 +7,12 @@ from datetime import datetime
 
 from uuid_utils.compat import uuid7
 
+from rootstream_store._sql_types import rule_of
 from rootstream_store.db import Db, repository
 from rootstream_store.errors import Conflict, InvalidInput
 from rootstream_store.events._append_together import AggregateEvents
 from rootstream_store.events._keys import check_name, id_text
-from rootstream_store.events._new_event import ANY, NewEvent, with_ids
+from rootstream_store.events._new_event import ANY, NewEvent, check_events, check_head, check_value, with_ids
 from rootstream_store.events._payload import to_json
 from rootstream_store.events._wake import wake
 from rootstream_store.flow import Flow, rows
@@ -26,6 +27,7 @@ _COPY = query("events/copy_events")
 # jsonb goes over the wire as a version and the text.
 _TYPES = ("text", "text", "bigint", "text", "uuid", "boolean", "bytea", "bytea", "bigint", "timestamptz")
 _JSONB_VERSION = b"\x01"
+_TIME = rule_of("timestamptz")
 
 Key = tuple[str, str]
 
@@ -42,13 +44,14 @@ def import_events(db: Db, aggregates: Sequence[AggregateEvents]) -> int:
     """Appends the events of many aggregates in bulk, in one transaction: how many there were.
 
     Each aggregate may be named once; `expected` must be ANY. Without the limit of `append_many` to 10,000
-    events, and several times as fast: meant for loading a log from elsewhere. An event with an `event_id` can
-    not be imported again: AlreadyExists.
+    events, and several times as fast: meant for loading a log from elsewhere. An event whose `event_id` its
+    aggregate has cannot be imported again: AlreadyExists. After an import with times of the past
+    `find_position` finds one of the places that fit.
 
     Raises InvalidInput that says where ("aggregates[1].events[2].data"), Conflict when an aggregate is
-    closed.
+    closed, and Conflict with `retryable` after a deadlock with an append to the same aggregates.
     """
-    of: dict[Key, Sequence[NewEvent]] = {}
+    of: dict[Key, tuple[int, Sequence[NewEvent]]] = {}
     for index, one in enumerate(aggregates):
         where = f"aggregates[{index}]"
         if not isinstance(one, AggregateEvents):
@@ -60,19 +63,20 @@ def import_events(db: Db, aggregates: Sequence[AggregateEvents]) -> int:
         key = one.aggregate_type, id_text(one.aggregate_id)
         if key in of:
             raise InvalidInput(where, "names an aggregate that another one names", key)
+        check_events(one.events, f"{where}.events", most=None)
         if one.events:
-            of[key] = one.events
+            of[key] = index, one.events
     return db.flow(_import(of), atomic=True)
 
 
-def _import(of: dict[Key, Sequence[NewEvent]]) -> Flow[int]:
+def _import(of: dict[Key, tuple[int, Sequence[NewEvent]]]) -> Flow[int]:
     if not of:
         return 0
     moved = yield from rows(
         _MOVE_HEADS,
         aggregate_ids=[aggregate_id for _, aggregate_id in of],
         aggregate_types=[aggregate_type for aggregate_type, _ in of],
-        counts=[len(events) for events in of.values()],
+        counts=[len(events) for _, events in of.values()],
     )
     heads = {(head.aggregate_type, head.aggregate_id): head for head in moved}
     for aggregate_type, aggregate_id in of.keys() - heads.keys():
@@ -85,14 +89,18 @@ def _import(of: dict[Key, Sequence[NewEvent]]) -> Flow[int]:
     return written
 
 
-def _rows(of: dict[Key, Sequence[NewEvent]], heads: dict[Key, MovedHead]) -> Iterator[Sequence[object]]:
-    for number, (key, events) in enumerate(of.items()):
+def _rows(
+    of: dict[Key, tuple[int, Sequence[NewEvent]]], heads: dict[Key, MovedHead]
+) -> Iterator[Sequence[object]]:
+    for key, (number, events) in of.items():
         head = heads[key]
         version = head.version - len(events)
         for index, event in enumerate(events):
             version += 1
             try:
-                check_name(event.event_type, "event_type")
+                check_head(event)
+                timestamp = getattr(event, "timestamp", None) or head.moved_at
+                check_value(timestamp, "timestamp", _TIME)
                 data = to_json(event.data, "data").encode()
                 metadata = with_ids(event.metadata, event.correlation_id, event.causation_id)
             except InvalidInput as error:
@@ -108,5 +116,5 @@ def _rows(of: dict[Key, Sequence[NewEvent]], heads: dict[Key, MovedHead]) -> Ite
                 _JSONB_VERSION + data,
                 None if metadata is None else _JSONB_VERSION + metadata.encode(),
                 event.user_id,
-                getattr(event, "timestamp", None) or head.moved_at,
+                timestamp,
             )

@@ -29,6 +29,8 @@ __all__ = [
     "alone",
     "check_events",
     "check_expected",
+    "check_head",
+    "check_value",
     "columns_of",
     "follows",
     "in_list",
@@ -128,12 +130,14 @@ def check_expected(expected: int | Expected) -> None:
         raise InvalidInput("expected", "must be a version from 0 on, or ANY, NO_STREAM, EXISTS", expected)
 
 
-def check_events(events: Sequence[NewEvent], field: str = "events") -> None:
-    """Raises InvalidInput for what is no list of events, or too long."""
+def check_events(
+    events: Sequence[NewEvent], field: str = "events", most: int | None = MAX_BATCH_EVENTS
+) -> None:
+    """Raises InvalidInput for what is no list of events, or holds more than `most` (None: no limit)."""
     if not isinstance(events, Sequence) or isinstance(events, str | bytes | bytearray | memoryview):
         raise InvalidInput(field, "must be a list of NewEvent", repr(type(events)))
-    if len(events) > MAX_BATCH_EVENTS:
-        raise InvalidInput(field, f"may be at most {MAX_BATCH_EVENTS} in one call", len(events))
+    if most is not None and len(events) > most:
+        raise InvalidInput(field, f"may be at most {most} in one call", len(events))
     for index, event in enumerate(events):
         if not isinstance(event, NewEvent):
             raise InvalidInput(f"{field}[{index}]", f"must be a NewEvent, not a {type(event).__name__}")
@@ -147,16 +151,16 @@ def columns_of(
     Raises InvalidInput that says by `where` which event is at fault."""
     heads: list[tuple[str, UUID, int | None, int]] = []
     metadata: list[str] = []
-    chosen: list[UUID] = []
+    chosen: dict[UUID, None] = {}  # a set that keeps the order
     try:
         for event, owner in zip(events, itertools.repeat(1) if owners is None else owners, strict=False):
             event_id = event.event_id
             heads.append((event.event_type, event_id or uuid7(), event.user_id, owner))
-            _check_head(event)
+            check_head(event)
             if event_id is not None:
                 if event_id in chosen:
                     raise InvalidInput("event_id", "must not be that of another event", event_id)
-                chosen.append(event_id)
+                chosen[event_id] = None
             metadata.append(with_ids(event.metadata, event.correlation_id, event.causation_id) or "null")
     except InvalidInput as error:
         # The last one that was begun.
@@ -166,14 +170,26 @@ def columns_of(
         "event_data": _data_of(events, where),
         "metadata": _document(metadata, "metadata") if any(text != "null" for text in metadata) else None,
         "is_repeatable": bool(chosen),
-        "chosen_ids": chosen,
+        "chosen_ids": list(chosen),
     }
     return columns, [event_id for _, event_id, _, _ in heads]
 
 
-def _check_head(event: NewEvent) -> None:
+Rule = tuple[type | None, Callable[[object], bool] | None, str]
+"""Of a PostgreSQL type; see `rule_of`."""
+
+
+def check_value(value: object, field: str, rule: Rule) -> None:
+    """Raises InvalidInput for a value that does not fit its type."""
+    exact, fits, words = rule
+    if not (type(value) is exact if fits is None else fits(value)):
+        raise InvalidInput(field, words, value)
+
+
+def check_head(event: NewEvent) -> None:
+    """Raises InvalidInput for a type, user or id that cannot be stored."""
     check_name(event.event_type, "event_type")
-    for field, value, (exact, fits, rule), is_needed in (
+    for field, value, rule, is_needed in (
         ("event_type", event.event_type, _TEXT, True),
         ("user_id", event.user_id, _INTEGER, False),
         ("event_id", event.event_id, _UUID, False),
@@ -181,8 +197,8 @@ def _check_head(event: NewEvent) -> None:
         if value is None:
             if is_needed:
                 raise InvalidInput(field, "must not be null")
-        elif not (type(value) is exact if fits is None else fits(value)):
-            raise InvalidInput(field, rule, value)
+        else:
+            check_value(value, field, rule)
 
 
 def _data_of(events: Sequence[NewEvent], where: Where) -> str:

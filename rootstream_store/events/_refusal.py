@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID
 
-from rootstream_store.errors import AlreadyExists, Conflict, RootStreamError, Unavailable, VersionConflict
+from rootstream_store.errors import (
+    AlreadyExists,
+    Conflict,
+    RootStreamError,
+    StoreClosed,
+    Timeout,
+    Unavailable,
+    VersionConflict,
+)
 from rootstream_store.events._new_event import EXISTS, NO_STREAM, Expected
 from rootstream_store.flow import Flow, rows
 from rootstream_store.queries import Query, query
@@ -16,6 +24,7 @@ from rootstream_store.records import AggregateHead, Appended, RepeatedEvent
 __all__ = ["attempt", "explain", "find_repeated", "settled"]
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 _FIND_REPEATED = query("events/find_repeated", RepeatedEvent)
 _LIST_HEADS = query("events/list_heads", AggregateHead)
@@ -29,17 +38,34 @@ Wanted = tuple[str, str, int | Expected]
 """Aggregate type, aggregate id, and what is expected of it."""
 
 
+def in_doubt(steps: Flow[T], doubt: RootStreamError | None) -> Flow[T]:
+    """What ends without an answer after an attempt that may have been applied leaves that as unknown."""
+    try:
+        return (yield from steps)
+    except (Unavailable, Timeout, StoreClosed, Conflict) as error:
+        if (
+            isinstance(doubt, Unavailable)
+            and doubt.outcome_unknown
+            and (not isinstance(error, Conflict) or error.retryable)
+        ):
+            raise doubt from error
+        raise
+
+
 def attempt(
-    statement: Query[R], params: Mapping[str, object], *, is_repeatable: bool
+    statement: Query[R],
+    params: Mapping[str, object],
+    *,
+    is_repeatable: bool,
+    doubt: RootStreamError | None = None,
 ) -> Flow[tuple[list[R], RootStreamError | None]]:
     """Runs an append, again where nobody knows how the last attempt ended and it cannot be applied twice.
 
     The error in the result: one after which the append may have been made, although no row came back."""
-    doubt: RootStreamError | None = None
     for number in range(_ATTEMPTS):
         last = number == _ATTEMPTS - 1
         try:
-            return (yield from rows(statement, **params)), doubt
+            return (yield from in_doubt(rows(statement, **params), doubt)), doubt
         except Unavailable as error:
             if last or not (error.outcome_unknown and is_repeatable):
                 raise
@@ -66,16 +92,15 @@ def find_repeated(
 ) -> Flow[list[RepeatedEvent]]:
     """What stands in the log where these events would stand, were they appended before."""
     names = ("heads", "event_data", "metadata")
+    found = rows(
+        _FIND_REPEATED,
+        **{name: params[name] for name in names},
+        **owners,
+        expected=expected,
+        chosen_ids=list(chosen_ids),
+    )
     try:
-        return (
-            yield from rows(
-                _FIND_REPEATED,
-                **{name: params[name] for name in names},
-                **owners,
-                expected=expected,
-                chosen_ids=list(chosen_ids),
-            )
-        )
+        return (yield from in_doubt(found, doubt))
     except Conflict as error:
         raise _of_transaction(error, doubt) from error
 

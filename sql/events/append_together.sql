@@ -19,7 +19,7 @@ wanted AS MATERIALIZED (
         ) WITH ORDINALITY AS given (aggregate_id, aggregate_type, expected, event_count, ordinality)
 ),
 
--- the head rows there are, locked in one order, so that no two appends wait for each other
+-- the head rows there are, locked in one order, so that no two of these wait for each other
 locked AS MATERIALIZED (
     SELECT
         aggregates.aggregate_id,

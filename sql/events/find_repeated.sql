@@ -28,13 +28,17 @@ given AS MATERIALIZED (
 
 -- by an id that the caller chose, which names its event wherever that is
 by_id AS MATERIALIZED (
-    SELECT
+    SELECT DISTINCT ON (given.ordinality)
         given.ordinality,
         event_log.aggregate_id,
         event_log.aggregate_type,
         event_log.version
     FROM given
     INNER JOIN event_log ON event_log.event_id = given.event_id AND event_log.is_repeatable
+    -- Two aggregates may have it, where two writers came at the same moment: then the own one counts.
+    ORDER BY
+        given.ordinality,
+        event_log.aggregate_id = given.owner_id AND event_log.aggregate_type = given.owner_type DESC
 ),
 
 -- by where the first known one of its aggregate stands, or by the version that was expected

@@ -108,6 +108,9 @@ CREATE TRIGGER event_log_watermark
 BEFORE INSERT ON event_log
 FOR EACH STATEMENT EXECUTE FUNCTION mark_event_log_watermark();
 
+-- Also for a session that replicates or restores, where triggers are off: it holds readers back like any other.
+ALTER TABLE event_log ENABLE ALWAYS TRIGGER event_log_watermark;
+
 CREATE VIEW event_log_in_flight AS
 SELECT
     drawn.position - ((drawn.position - locks.objid::bigint) & 2147483647) AS watermark,

@@ -77,8 +77,15 @@ def test_many_events_of_many_aggregates(store: Store) -> None:
         ([AggregateEvents("S", 1, [NewEvent("E", {})]), AggregateEvents("S", "1", [])], "aggregates[1]"),
         ([AggregateEvents("S", 1, [NewEvent("E", {}), NewEvent("E", "x")])], "aggregates[0].events[1].data"),
         ([AggregateEvents("S", 1, [NewEvent("", {})])], "aggregates[0].events[0].event_type"),
-        ([AggregateEvents("S", 1, [NewEvent("E", {}, user_id=2**63)])], "user_id"),
-        ([AggregateEvents("S", 1, [PastEvent("E", {}, timestamp=datetime(2020, 1, 1))])], "timestamp"),
+        ([AggregateEvents("S", 1, [NewEvent("E", {}, user_id=2**63)])], "aggregates[0].events[0].user_id"),
+        (
+            [
+                AggregateEvents("S", 2, []),
+                AggregateEvents("S", 1, [PastEvent("E", {}, timestamp=datetime(2020, 1, 1))]),
+            ],
+            "aggregates[1].events[0].timestamp",
+        ),
+        ([AggregateEvents("S", 1, ["no event"])], "aggregates[0].events[0]"),  # type: ignore[list-item]  # what the test is about
     ],
 )
 def test_input_that_is_refused_leaves_nothing(store: Store, aggregates: Any, field: str) -> None:

@@ -13,7 +13,14 @@ import psycopg
 import pytest
 
 from rootstream_store import events
-from rootstream_store.errors import AlreadyExists, InvalidInput, Unavailable, VersionConflict
+from rootstream_store.errors import (
+    AlreadyExists,
+    InvalidInput,
+    StoreClosed,
+    Timeout,
+    Unavailable,
+    VersionConflict,
+)
 from rootstream_store.events import ANY, EXISTS, NO_STREAM, AggregateEvents, NewEvent
 from rootstream_store.store import Store
 
@@ -315,6 +322,48 @@ def test_a_conflict_after_a_lost_answer_is_a_conflict(
         append(store, None, expected=1)
     assert refused
     assert caught.value.actual == 2
+    assert count(connection) == 2
+
+
+@pytest.mark.parametrize("name", [name for name, (repeatable, _) in APPENDS.items() if repeatable])
+@pytest.mark.parametrize("second", [Unavailable("cannot reach it"), Timeout("too long"), StoreClosed("shut")])
+def test_what_cannot_be_found_out_stays_unknown(
+    database_url: str, connection: psycopg.Connection, name: str, second: Exception
+) -> None:
+    """The append was applied, its answer lost, and then there is no server to ask: nobody may say that nothing
+    was applied."""
+    calls: list[str] = []
+
+    def observe(query: str, action: Callable[[], Any]) -> Any:
+        if not query.startswith(("events/append", "events/find_repeated")):
+            return action()
+        calls.append(query)
+        if len(calls) == 1:
+            action()
+            raise Unavailable("the connection was lost", outcome_unknown=True)
+        raise second
+
+    with Store.open(database_url, retry_deadline=0) as store:
+        append(store, None)
+        store.observe(observe)
+        with pytest.raises(Unavailable) as caught:
+            APPENDS[name][1](store)
+    assert len(calls) > 1
+    assert caught.value.outcome_unknown
+    assert not caught.value.retryable
+    assert count(connection) > 1
+
+
+def test_one_id_in_two_aggregates_at_the_same_moment(store: Store, connection: psycopg.Connection) -> None:
+    """Neither saw the other; from then on each is repeated by its own."""
+    event_id = uuid.uuid4()
+    with ThreadPoolExecutor(1) as pool, store.transaction() as tx:
+        first = append(tx, event_id)
+        second = pool.submit(append, store, event_id, aggregate_id="b").result(20)
+    assert append(store, event_id) == first
+    assert append(store, event_id, aggregate_id="b") == second
+    with pytest.raises(AlreadyExists):
+        append(store, event_id, aggregate_id="c")
     assert count(connection) == 2
 
 

@@ -121,6 +121,7 @@ NULLABLE: dict[tuple[str, str], bool] = {
     ("sessions/validate", "ip_address"): True,  # the same
     ("subscriptions/claim", "is_leased"): False,  # a constant
     ("subscriptions/list_checkpoints", "is_leased"): False,  # coalesce
+    ("projections/lock_aggregate", "is_locked"): False,  # void as a text
     ("subscriptions/list_lag", "horizon"): False,  # a parameter
     ("subscriptions/list_lag", "is_leased"): False,  # coalesce
     ("subscriptions/list_lag", "last_position"): False,  # a parameter

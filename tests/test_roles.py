@@ -15,10 +15,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from rootstream_store import events, maintenance, migrations
-from rootstream_store.errors import PermissionDenied
+from rootstream_store.errors import PermissionDenied, RootStreamError
 from rootstream_store.events import NewEvent
 from rootstream_store.events._checkpoint import Member
 from rootstream_store.queries import Query, sql_root
+from rootstream_store.records import Event
 from rootstream_store.repositories import (
     billing,
     recordings,
@@ -30,6 +31,7 @@ from rootstream_store.repositories import (
 )
 from rootstream_store.repositories.usage import UsageEntry
 from rootstream_store.store import Store
+from rootstream_store.transaction import Transaction
 
 from .factories import make_stream, make_stream_session, make_user
 
@@ -236,7 +238,7 @@ APP_REFUSED = [
     "SELECT setval('event_log_position_seq', 1)",
     "DELETE FROM schema_migrations",
     "UPDATE schema_migrations SET checksum = checksum",
-    "SELECT projection_create_schema('mine', '')",
+    "CREATE SCHEMA of_mine",
 ]
 
 
@@ -256,10 +258,47 @@ def test_the_application_can_tell_whether_migrations_are_pending(database_url: s
     assert not status.problems
 
 
+def test_the_application_makes_and_rebuilds_projections(app: Store, owner: psycopg.Connection) -> None:
+    def count(tx: Transaction, event: Event) -> None:
+        tx.run(
+            Query("roles/count", "-- Counts.\nINSERT INTO seen VALUES (%(n)s::bigint)", None), n=event.version
+        )
+
+    table: Query[None] = Query("roles/table", "-- A table.\nCREATE TABLE seen (n bigint)", None)
+    projection = events.Projection("counted", count, [table])
+    for _ in range(3):
+        events.append(app, "Stream", "a", "E", {})
+    assert projection.subscription(app).catch_up() == 3
+    events.rebuild(app, projection)
+    events.append(app, "Stream", "a", "E", {})
+    assert projection.subscription(app).catch_up() == 1
+    assert owner.execute("SELECT n FROM projection_counted.seen ORDER BY n").fetchall() == [
+        (1,),
+        (2,),
+        (3,),
+        (4,),
+    ]
+    schemas = owner.execute(
+        "SELECT nspname::text, nspowner::regrole = current_user::regrole FROM pg_namespace "
+        "WHERE nspname LIKE 'projection%'"
+    ).fetchall()
+    assert schemas == [("projection_counted", True)]
+    with pytest.raises(RootStreamError):
+        app.one(
+            Query("roles/other", "-- Another.\nSELECT projection_create_schema('x', '/../public') AS x", bool)
+        )
+
+
 def test_others_may_not_call_what_runs_as_the_owner(
     app_role: str, reader: psycopg.Connection, owner: psycopg.Connection
 ) -> None:
-    for call in ("usage_logs_create_partitions('2001-01-01', 1)", "usage_logs_drop_partitions('2001-01-01')"):
+    for call in (
+        "usage_logs_create_partitions('2001-01-01', 1)",
+        "usage_logs_drop_partitions('2001-01-01')",
+        "projection_create_schema('x', '')",
+        "projection_drop_schema('x', '')",
+        "projection_switch_schemas('x')",
+    ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             reader.execute(f"SELECT {call}".encode())
 

@@ -23,8 +23,8 @@ _BROKEN_PIPE = 141
 
 _EPILOG = """\
 exit codes: 0 done, 1 an error (told in one line on standard error), 2 a wrong command line or setting,
-            3 `migrate status` with migrations pending, 4 `status` degraded, 130 interrupted,
-            141 nobody reads standard output any more
+            3 `migrate status` with migrations pending, 4 `status` degraded, 5 `events verify` of a log that
+            was changed, 130 interrupted, 141 nobody reads standard output any more
 """
 
 

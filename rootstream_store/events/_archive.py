@@ -1,8 +1,8 @@
 """Archiving the old events of closed aggregates: packed into segments, read as before.
 
 A segment holds up to a thousand events of one aggregate, compressed, in one row of event_segments. Every read
-of this package finds archived events by itself, in the same statement as the others; only the room that they
-take changes. Who archives is the owner of the tables: the application's role may not.
+of this package finds archived events by itself; only the room that they take changes. Who archives is the
+owner of the tables: the application's role may not.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _archive(
         else:
             part = yield from one(_ARCHIVE, **keys, **bounds)
         total = _sum(total, part)
-        seen += len(found)
+        seen += part.aggregates
         after = found[-1]
         if on_progress is not None:
             yield from compute(on_progress, total)

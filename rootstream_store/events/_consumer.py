@@ -171,6 +171,8 @@ class Consumer:
         """Stores how far was read and gives up the partitions. Never raises: leases end by themselves."""
         try:
             for held in self._held.values():
+                if held.single_until > held.position:
+                    continue  # an event is being tried again: to move would forget its attempts
                 with contextlib.suppress(_Lost):  # then it is not ours to give up
                     self._save(held)
             self._member.release(self._store)

@@ -17,6 +17,8 @@ _ERASE = query("events/erase", ErasureReport)
 _OWN = ("event_log", "erasures")
 """The aggregate whose events tell of erasures."""
 
+_LONGEST_REASON = 1000
+
 
 @repository
 def erase(
@@ -31,9 +33,10 @@ def erase(
     live and archived, and deletes the snapshots of every aggregate that has such events.
 
     Of an erased event the data is `{}` and the metadata `{"erased": {"operation": n, "at": "2026-…Z"}}`;
-    position, version, type, ids, user id and time stay. Readers and folds meet such events: let them ignore
-    those without data. The operation is on record in event_erasures, and an event "EventsErased" of aggregate
-    ("event_log", "erasures") tells of it. Seals made before stay valid.
+    position, version, type, ids, user id and time stay. Readers meet such events and must be able to go past
+    them; EventTypes leaves those out that do not fit their class. Their appends repeated raise AlreadyExists.
+    The operation is on record in event_erasures, and an event "EventsErased" of aggregate ("event_log",
+    "erasures") tells of it. Seals made before stay valid.
 
     `user_id`: None: nobody's. `aggregates`: pairs of type and id. `reason`: 1 to 1000 characters, kept for
     good, so no personal data. `requested_by`: who asked for it, 1 to 255 characters; None: not told. Erasing
@@ -45,6 +48,8 @@ def erase(
     pairs = [_pair(index, pair) for index, pair in enumerate(aggregates)]
     if user_id is None and not pairs:
         raise InvalidInput("user_id", "must be there where no aggregates are")
+    if isinstance(reason, str) and not 1 <= len(reason) <= _LONGEST_REASON:
+        raise InvalidInput("reason", f"must be 1 to {_LONGEST_REASON} characters", reason)
     if _OWN in pairs:
         raise InvalidInput("aggregates", "must not name the one that tells of erasures", _OWN)
     return db.one(

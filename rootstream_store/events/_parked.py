@@ -80,8 +80,8 @@ def error_text(error: BaseException, event: Event) -> str:
     for value in sorted(values, key=len, reverse=True):
         text = text.replace(value, "***")
     # What was cut off or escaped on its way into the text is found word by word.
-    held = "\n".join(values)
-    text = _WORD.sub(lambda word: "***" if word[0] in held else word[0], redact(text))
+    held = "\n".join(values).casefold()
+    text = _WORD.sub(lambda word: "***" if word[0].casefold() in held else word[0], redact(text))
     text = "".join(character if character.isprintable() else " " for character in text)
     return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
 

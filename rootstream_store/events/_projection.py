@@ -14,6 +14,7 @@ from rootstream_store.db import Db
 from rootstream_store.errors import InvalidInput
 from rootstream_store.events._append import append, append_many
 from rootstream_store.events._consumer import Handler
+from rootstream_store.events._keys import id_text
 from rootstream_store.events._new_event import NewEvent
 from rootstream_store.events._read import read
 from rootstream_store.events._subscription import Subscription
@@ -29,6 +30,7 @@ _CREATE_SCHEMA = query("projections/create_schema", bool)
 _USE_SCHEMA = query("projections/use_schema", str)
 _RESTORE_PATH = query("projections/restore_path", str)
 _GET_LAST_POSITION = query("projections/get_last_position", int)
+_LOCK_AGGREGATE = query("projections/lock_aggregate", str)
 
 _NAME = re.compile(r"[a-z](?:[a-z0-9]|_(?!_)){0,39}")
 _PAGE = 1000
@@ -121,7 +123,7 @@ class Inline:
     ) -> Appended:
         """As `events.append`, with its `options`; what a handler raises takes the append back."""
         with db.transaction() as tx:
-            before = tx.one(_GET_LAST_POSITION)
+            before = _begin(tx, aggregate_type, aggregate_id)
             appended = append(tx, aggregate_type, aggregate_id, event_type, data, **options)
             self._project(tx, before, aggregate_type, aggregate_id, [appended])
         return appended
@@ -136,7 +138,7 @@ class Inline:
     ) -> list[Appended]:
         """As `events.append_many`, with its `options`; what a handler raises takes the append back."""
         with db.transaction() as tx:
-            before = tx.one(_GET_LAST_POSITION)
+            before = _begin(tx, aggregate_type, aggregate_id)
             appended = append_many(tx, aggregate_type, aggregate_id, events, **options)
             self._project(tx, before, aggregate_type, aggregate_id, appended)
         return appended
@@ -170,6 +172,12 @@ class Inline:
             )
             self.apply(tx, page)
             after = page[-1].version
+
+
+def _begin(tx: Db, aggregate_type: str, aggregate_id: str | int) -> int:
+    """The last position before this append. Alone on its aggregate: a repeat must not come between."""
+    tx.one(_LOCK_AGGREGATE, aggregate_type=aggregate_type, aggregate_id=id_text(aggregate_id))
+    return tx.one(_GET_LAST_POSITION)
 
 
 class _ProjectionSubscription(Subscription):

@@ -11,7 +11,7 @@ from rootstream_store.db import Db, repository
 from rootstream_store.errors import InvalidInput
 from rootstream_store.events._horizon import find_horizon
 from rootstream_store.events._keys import LAST, id_text
-from rootstream_store.flow import Flow, one, rows
+from rootstream_store.flow import Flow, rows
 from rootstream_store.queries import query
 from rootstream_store.records import AggregateHead, Event
 
@@ -112,8 +112,8 @@ def read_all(
 
     Go on with `after_position` of the last event read. `to_position` is included; None: up to the horizon,
     which is never passed. `aggregate_type`, `event_types`: only these; None: all. `since`: only those at or
-    after this time; where to begin is then looked up. `limit`: 1 to 1000. `backward`: the newest first; go on
-    with `to_position` one below the last event read.
+    after this time; a long log is read faster from `find_position(db, since)` on. `limit`: 1 to 1000.
+    `backward`: the newest first; go on with `to_position` one below that of the last event read.
 
     Raises Unavailable on a standby, Conflict in a transaction that is repeatable read or serializable.
     """
@@ -142,7 +142,8 @@ def stream_all(
 @repository
 def find_position(db: Db, at: datetime) -> int:
     """The position of the last event before a point in time, 0 when there is none: `read_all` after it begins
-    with the first event at that time. Where clocks were set back, one of the places that fit."""
+    with the first event at that time. Found by halving, as events are appended when they happen: where a
+    clock was set back, or events of the past were imported, it is one of the places that fit."""
     return db.one(_FIND_POSITION, at=at)
 
 
@@ -203,22 +204,23 @@ def _filters(
     }
 
 
-def _bounds(after_position: int, to_position: int | None, since: datetime | None) -> Flow[dict[str, object]]:
-    """Where a reader of the whole log begins and ends."""
+def _bounds(after_position: int, to_position: int | None) -> Flow[dict[str, object] | None]:
+    """Where a reader of the whole log begins and ends; None when there is nothing in between."""
     horizon = yield from find_horizon()
-    if type(after_position) is int and since is not None:
-        after_position = max(after_position, (yield from one(_FIND_POSITION, at=since)))
     last = horizon.position if to_position is None else to_position
     if type(last) is int:  # else the query says what is wrong with it
         last = min(last, horizon.position)
+        if type(after_position) is int and after_position >= last >= 0:
+            return None
     return {"after_position": after_position, "to_position": last}
 
 
 def _read_all(
     after_position: int, to_position: int | None, filters: dict[str, object], limit: int, *, backward: bool
 ) -> Flow[list[Event]]:
-    since = filters["since"]
-    bounds = yield from _bounds(after_position, to_position, since)  # type: ignore[arg-type]  # a filter's own type
+    bounds = yield from _bounds(after_position, to_position)
+    if bounds is None:
+        return []
     statement = _READ_ALL_BACKWARD if backward else _READ_ALL
     return (yield from rows(statement, **bounds, **filters, limit=limit))
 
@@ -226,8 +228,9 @@ def _read_all(
 def _stream_all(
     after_position: int, to_position: int | None, filters: dict[str, object], size: int
 ) -> Flow[AbstractContextManager[Iterator[Event]]]:
-    since = filters["since"]
-    bounds = yield from _bounds(after_position, to_position, since)  # type: ignore[arg-type]  # a filter's own type
+    bounds = yield from _bounds(after_position, to_position)
+    if bounds is None:
+        bounds = {"after_position": 0, "to_position": 0}
     opened: AbstractContextManager[Iterator[Event]] = yield lambda db: db.stream(
         _READ_ALL, size=size, **bounds, **filters, limit=LAST
     )

@@ -115,17 +115,32 @@ class EventTypes(Generic[E]):
         return _typed(found, event, key)
 
     def decode_all(self, events: Iterable[Event]) -> Iterator[TypedEvent[E]]:
-        """Each event as `decode` gives it; without those of no known type where `unknown` is "skip"."""
+        """Each event as `decode` gives it; without those that were erased and no longer fit their class, and
+        without those of no known type where `unknown` is "skip"."""
         for event in events:
             key = (event.aggregate_type, event.aggregate_id)
-            found = self._read(event.event_type, event.event_data, event, key)
+            try:
+                found = self._read(event.event_type, event.event_data, event, key)
+            except Exception:
+                if _is_erased(event):
+                    continue
+                raise
             if found is not None:
                 yield _typed(found, event, key)
             elif self._unknown == "error":
                 raise self._stranger(event, key)
 
     def decode_raw(self, event: RawEvent, key: tuple[str, str]) -> TypedEvent[E] | None:
-        """As `decode`, of the aggregate `key`; None for an event that is left out. Of use to the library."""
+        """As `decode_all`, of one event of the aggregate `key`; None: it is left out. For the library."""
+        try:
+            return self._decode_raw(event, key)
+        except Exception:
+            # Nothing is left of it, and those after it must be read all the same.
+            if _is_erased(event):
+                return None
+            raise
+
+    def _decode_raw(self, event: RawEvent, key: tuple[str, str]) -> TypedEvent[E] | None:
         decode = self._decoders.get(event.event_type)
         if decode is not None:
             try:
@@ -210,6 +225,10 @@ def _typed(found: tuple[str, E], event: _Stored, key: tuple[str, str]) -> TypedE
 def _name_of(cls: type[Any]) -> str:
     config: msgspec.structs.StructConfig | None = getattr(cls, "__struct_config__", None)
     return config.tag if config is not None and isinstance(config.tag, str) else cls.__name__
+
+
+def _is_erased(event: _Stored) -> bool:
+    return isinstance(event.metadata, dict) and "erased" in event.metadata
 
 
 def _place(event: _Stored, key: tuple[str, str]) -> str:

@@ -81,15 +81,21 @@ BEGIN
 END
 $$;
 
--- Makes the schema where it is not there, and tells whether it did.
+-- Makes the schema where it is not there, and tells whether it did. Where it runs as the owner (sql/roles/), it gives the
+-- schema to the role that the setting names: that may use it and make tables in it.
 CREATE FUNCTION projection_create_schema(projection text, suffix text) RETURNS boolean
 LANGUAGE plpgsql AS $$
+DECLARE
+    grantee text := nullif(current_setting('rootstream.projections_of', TRUE), '');
 BEGIN
     PERFORM projection_lock(projection);
     IF projection_schema_exists(projection, suffix) THEN
         RETURN FALSE;
     END IF;
     EXECUTE format('CREATE SCHEMA %I', projection_schema(projection, suffix));
+    IF grantee IS NOT NULL THEN
+        EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %I TO %I', projection_schema(projection, suffix), grantee);
+    END IF;
     RETURN TRUE;
 END
 $$;

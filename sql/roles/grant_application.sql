@@ -47,19 +47,23 @@ GRANT USAGE ON SEQUENCE event_log_position_seq, usage_logs_id_seq TO rootstream_
 -- To tell whether migrations are pending.
 GRANT SELECT ON schema_migrations TO rootstream_app;
 
--- Only the owner of a table can make or drop its partitions, so these two run as the owner. With a fixed search path
--- whose last entry is pg_temp: a caller's temporary table must not be taken for one of ours.
+-- Only the owner of a table can make or drop its partitions, and who could make schemas at will could make one that the
+-- owner's own statements look into first. So these run as the owner, and name no other partition and no other schema
+-- than they are for. With a fixed search path whose last entry is pg_temp: a caller's temporary table must not be taken
+-- for one of ours.
 DO $$
 DECLARE
     maintainer text;
 BEGIN
     FOREACH maintainer IN ARRAY ARRAY[
-        'usage_logs_create_partitions(date, integer)', 'usage_logs_drop_partitions(date)'
+        'usage_logs_create_partitions(date, integer)', 'usage_logs_drop_partitions(date)',
+        'projection_create_schema(text, text)', 'projection_drop_schema(text, text)', 'projection_switch_schemas(text)'
     ] LOOP
         EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER SET search_path = %I, pg_temp', maintainer, current_schema());
         EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', maintainer);
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO rootstream_app', maintainer);
     END LOOP;
+    ALTER FUNCTION projection_create_schema(text, text) SET rootstream.projections_of = 'rootstream_app';
 END
 $$;
 

@@ -8,17 +8,48 @@ SELECT
     %(last_position)s::bigint AS last_position,
     greatest(%(horizon)s::bigint - subscriptions.position, 0) AS positions_behind,
     (
-        -- The oldest event that was not handled and is not archived; walked to by position, past those of other partitions.
-        SELECT greatest(extract(EPOCH FROM clock_timestamp() - event_log.timestamp), 0)::double precision
-        FROM event_log
-        WHERE event_log.position > subscriptions.position
-            AND event_log.position <= %(horizon)s::bigint
-            AND (
-                subscriptions.partitions = 1
-                OR event_partition(event_log.aggregate_type, event_log.aggregate_id, subscriptions.partitions)
-                = subscriptions.partition
+        -- The age of the older of the two; null, not 0, when there is none.
+        SELECT greatest(extract(EPOCH FROM clock_timestamp() - oldest.timestamp), 0)::double precision
+        FROM (
+            -- The oldest event that was not handled; walked to by position, past those of other partitions.
+            (
+                SELECT event_log.timestamp
+                FROM event_log
+                WHERE event_log.position > subscriptions.position
+                    AND event_log.position <= %(horizon)s::bigint
+                    AND (
+                        subscriptions.partitions = 1
+                        OR event_partition(
+                            event_log.aggregate_type, event_log.aggregate_id, subscriptions.partitions
+                        ) = subscriptions.partition
+                    )
+                ORDER BY event_log.position
+                LIMIT 1
             )
-        ORDER BY event_log.position
+            UNION ALL
+            -- The oldest archived one: the first after the checkpoint of the segments that reach beyond it.
+            (
+                SELECT unpacked.timestamp
+                FROM event_segments AS segments
+                CROSS JOIN LATERAL (
+                    SELECT width_bucket(subscriptions.position, segments.positions) + 1 AS number
+                    OFFSET 0
+                ) AS first
+                CROSS JOIN LATERAL unpack_events(segments, first.number, first.number) AS unpacked
+                WHERE int8range(segments.first_position, segments.last_position, '[]')
+                    && int8range(subscriptions.position, %(horizon)s::bigint, '(]')
+                    AND subscriptions.position < %(horizon)s::bigint
+                    AND (
+                        subscriptions.partitions = 1
+                        OR event_partition(
+                            segments.aggregate_type, segments.aggregate_id, subscriptions.partitions
+                        ) = subscriptions.partition
+                    )
+                ORDER BY unpacked.position
+                LIMIT 1
+            )
+        ) AS oldest
+        ORDER BY oldest.timestamp
         LIMIT 1
     ) AS seconds_behind,
     subscriptions.owner,

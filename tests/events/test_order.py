@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from rootstream_store import events
 from rootstream_store.store import Store
 
 from ..waiting import until
@@ -158,6 +159,21 @@ def test_the_horizon_inside_the_reading_statement_would_lose_events(
     assert snapshot.execute(look).fetchone() == (0,), "nobody is in the way"
     assert snapshot.execute("SELECT count(*) FROM event_log").fetchone() == (0,), "and yet it is not seen"
     assert connection.execute("SELECT count(*) FROM event_log").fetchone() == (1,)
+
+
+def test_a_session_that_replicates_holds_readers_back_too(
+    store: Store, connection: Connection, opened: Open
+) -> None:
+    """Triggers are off for it, but for this one."""
+    replica, quick = opened(), opened()
+    replica.execute("SET session_replication_role = replica")
+    replica.commit()
+    write(replica, "a", 1)
+    write(quick, "b", 1)
+    quick.commit()
+    assert events.read_all(store) == []
+    replica.commit()
+    assert [event.aggregate_id for event in events.read_all(store)] == ["a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -129,6 +131,32 @@ def test_a_repeat_is_not_projected_again(
     with store.transaction() as tx:
         inline._project(tx, events.get_horizon(tx).last_position, "T", "a", [first])
     assert totals(connection) == {"a": (1, 1)}
+
+
+def test_a_repeat_that_comes_in_between_is_not_projected_again(
+    store: Store, connection: Connection, projection: Projection
+) -> None:
+    """Threads that make the same appends at once: each event is appended and projected once, and all are told
+    where it is."""
+    projection.create(store)
+    inline = Inline(projection)
+    ids = [uuid.uuid4() for _ in range(60)]
+
+    def write(_: int) -> list[int]:
+        one = [
+            inline.append(store, "T", "a", "Added", {"amount": 1}, event_id=event_id).position
+            for event_id in ids[:30]
+        ]
+        many = [
+            inline.append_many(store, "T", "a", [NewEvent("Added", {"amount": 1}, event_id=event_id)])
+            for event_id in ids[30:]
+        ]
+        return one + [part[0].position for part in many]
+
+    with ThreadPoolExecutor(4) as pool:
+        places = list(pool.map(write, range(4)))
+    assert all(place == places[0] for place in places)
+    assert totals(connection) == fold(connection) == {"a": (60, 60)}
 
 
 def test_two_inline_projections_and_one_that_takes_batches(store: Store, connection: Connection) -> None:

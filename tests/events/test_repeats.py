@@ -330,8 +330,8 @@ def test_a_conflict_after_a_lost_answer_is_a_conflict(
 def test_what_cannot_be_found_out_stays_unknown(
     database_url: str, connection: psycopg.Connection, name: str, second: Exception
 ) -> None:
-    """The append was applied, its answer lost, and then there is no server to ask: nobody may say that nothing
-    was applied."""
+    """The append was applied, its answer lost, and then there is no server to ask: nobody may say that
+    nothing was applied."""
     calls: list[str] = []
 
     def observe(query: str, action: Callable[[], Any]) -> Any:

@@ -190,6 +190,30 @@ def test_an_error_of_an_upcaster_names_the_event(store: Store) -> None:
 # --- what does not fit
 
 
+def test_a_fold_goes_past_erased_events(store: Store) -> None:
+    """What does not fit its class any more is left out; what still fits is seen; what is wrong without an
+    erasure is an error as before."""
+    upcast = EventTypes[StreamEvent](
+        StreamStarted,
+        ViewerJoined,
+        Stopped,
+        upcasters=[Upcaster("Began", "StreamStarted", lambda data: {"quality": f"{data['height']}p"})],
+    )
+    events.append(store, "Stream", "a", "StreamStarted", {"quality": "1080p"})
+    events.append(store, "Stream", "a", "Began", {"height": 720}, user_id=7)
+    events.append(store, "Stream", "a", "viewer.joined", {"viewer_id": 7}, user_id=7)
+    events.append(store, "Stream", "a", "viewer.joined", {"viewer_id": 8})
+    events.append(store, "Stream", "a", "Stopped", {}, user_id=7)
+    assert events.erase(store, user_id=7, reason="art. 17").events == 3
+    fold = Fold(apply, State, types=upcast, snapshot_every=None)
+    assert load(store, fold) == State("1080p", {8}, is_live=False)
+    typed = [event.version for event in upcast.decode_all(events.read(store, "Stream", "a"))]
+    assert typed == [1, 4, 5]
+    events.append(store, "Stream", "a", "viewer.joined", {})
+    with pytest.raises(InvalidInput):
+        load(store, fold)
+
+
 def test_an_unknown_type_is_an_error_or_left_out(store: Store) -> None:
     events.append_many(
         store, "Stream", "a", [NewEvent("Stopped", {}), NewEvent("Renamed", {"name": "secret"})]

@@ -58,6 +58,7 @@ EXEMPT: Final = {
     "projections/drop_schema": "calls a function that drops a schema",
     "projections/get_last_position": "reads a sequence, no table",
     "projections/has_schema": "reads the system catalogue",
+    "projections/lock_aggregate": "takes a lock, reads no table",
     "projections/lock_schemas": "takes a lock, reads no table",
     "projections/lock_log": "the same",
     "projections/restore_path": "changes a setting",

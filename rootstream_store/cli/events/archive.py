@@ -11,6 +11,7 @@ import msgspec
 
 from rootstream_store import events
 from rootstream_store.cli.events._common import add_database_url
+from rootstream_store.errors import SettingsError
 from rootstream_store.records import ArchiveReport
 from rootstream_store.store import Store
 
@@ -44,7 +45,10 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _archive(arguments: argparse.Namespace) -> int:
-    before = datetime.now(UTC) - timedelta(days=arguments.older_than)
+    try:
+        before = datetime.now(UTC) - timedelta(days=arguments.older_than)
+    except (OverflowError, ValueError) as error:
+        raise SettingsError(f"--older-than must be a number of days: {error}") from error
     with Store.open(arguments.database_url, pool_size=1, statement_timeout=0) as store:
         report = events.archive(
             store,

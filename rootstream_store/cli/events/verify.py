@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser"]
 
+_ALTERED = 5
+"""Not 1: a timer must tell a log that was changed from a server that is away."""
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Adds the command `events verify`."""
@@ -25,7 +28,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "verify",
         help="prove that no sealed event was changed, or name the first that was",
         description="Makes every seal anew from what the log holds now and compares. Exit code 0: all is as "
-        "it was sealed; 1: not, and the first event or seal at fault is named in one line.",
+        "it was sealed; 5: not, and the first event or seal at fault is named in one line.",
     )
     parser.add_argument(
         "--anchor",
@@ -52,7 +55,7 @@ def _verify(arguments: argparse.Namespace) -> int:
             f"ok: {found.sealed_events} events in {found.seals} seals up to position {found.last_position}, "
             f"{found.unsealed_events} not sealed; anchor {found.head or '(no seal)'}"
         )
-    return 0 if found.fault is None else 1
+    return 0 if found.fault is None else _ALTERED
 
 
 def _tell(found: Verification) -> None:

@@ -9,7 +9,7 @@ BIN := .venv/bin
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage lint check bench bench-events format wheel clean venv
+.PHONY: help demo test coverage lint check bench bench-events bench-cache format wheel clean venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/make \1 | \2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -39,6 +39,9 @@ bench: venv ## measure calls and latencies
 
 bench-events: venv ## measure the event log beside bare SQL and another event store
 	@$(BIN)/python -m tests.benchmarks.events $(ARGS)
+
+bench-cache: venv ## measure cached reads and live figures beside bare Redis
+	@$(BIN)/python -m tests.benchmarks.cache $(ARGS)
 
 format: venv ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix

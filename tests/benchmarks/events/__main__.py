@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 
 import psycopg
 from rich.console import Console
-from rich.table import Table
 
 from .._harness import durable_servers, on_one_cpu
+from .._suite import add_options, finish
 from . import batches, copying, growth, reading, single, threads
-from ._bench import Bench, Target
+from ._bench import Bench
 
 _GROUPS = {
     "single": single.run,
@@ -38,16 +37,12 @@ def main() -> int:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", choices=_GROUPS, nargs="+", help="these groups (default: all)")
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer rounds and smaller logs: a minute on an idle machine"
-    )
+    add_options(parser, _GROUPS)
     parser.add_argument(
         "--sizes",
         type=_sizes,
         help="of the log in the group growth (default: 1e4,1e5,1e6,2e6; quick: 1e4,1e5)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     arguments = parser.parse_args()
     sizes = arguments.sizes or _sizes("1e4,1e5" if arguments.quick else "1e4,1e5,1e6,2e6")
     console = Console(quiet=arguments.json, width=110)
@@ -58,17 +53,7 @@ def main() -> int:
         _run(bench, [name for name in _GROUPS if name in wanted and name != "threads"])
     if "threads" in wanted:
         _run(bench, ["threads"])
-    seconds = time.monotonic() - start
-    if arguments.json:
-        targets = [
-            {"name": t.name, "wanted": t.wanted, "reached": t.reached, "unit": t.unit, "met": t.met}
-            for t in bench.targets
-        ]
-        json.dump({"tables": bench.figures, "targets": targets, "seconds": seconds}, sys.stdout, indent=2)
-        print()
-    else:
-        _show_targets(console, bench.targets)
-        console.print(f"took {seconds:.0f} s")
+    finish(bench, time.monotonic() - start, as_json=arguments.json)
     return 0
 
 
@@ -89,25 +74,6 @@ def _run(bench: Bench, groups: list[str]) -> None:
         bench.connect(servers.database_url, admin)
         for name in groups:
             _GROUPS[name](bench)
-
-
-def _show_targets(console: Console, targets: list[Target]) -> None:
-    table = Table(box=None)
-    table.add_column("what")
-    for heading in ("target", "reached", "met"):
-        table.add_column(heading, justify="right")
-    for target in targets:
-        sign = "≤" if target.at_most else "≥"
-        form = ",.0f" if target.wanted >= 100 else ".2f"
-        table.add_row(
-            target.name,
-            f"{sign} {target.wanted:,g} {target.unit}",
-            f"{target.reached:{form}} {target.unit}",
-            "yes" if target.met else "no",
-        )
-    console.print("targets", style="italic")
-    console.print(table)
-    console.print()
 
 
 if __name__ == "__main__":

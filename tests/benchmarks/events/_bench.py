@@ -1,4 +1,4 @@
-"""What the groups share: the servers, how long to measure, and the figures with the targets beside them."""
+"""What the groups share: servers, databases and stores, and tables of events."""
 
 from __future__ import annotations
 
@@ -11,46 +11,25 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
-from rich.console import Console
 
 from rootstream_store import Store
 
-from .._harness import Call, Figures, measure, ratios, show
+from .._harness import Call, Figures, measure, ratios
+from .._suite import Suite
 from ._logs import load_log
 
-__all__ = ["Bench", "Target"]
+__all__ = ["Bench"]
 
-_CALLS = {"p50_us": ("p50 µs", ".1f"), "ratio": ("ratio", ".2f"), "cpu_us": ("client CPU µs", ".1f")}
 _EVENTS = {"p50_us": ("µs an event", ".2f"), "ratio": ("ratio", ".2f"), "cpu_us": ("client CPU µs", ".2f")}
 _RATES = {"events_per_s": ("events/s", ",.0f"), "ratio": ("ratio", ".2f")}
 
 
-@dataclass(frozen=True)
-class Target:
-    """A figure that is wanted. `at_most` False: at least."""
-
-    name: str
-    wanted: float
-    reached: float
-    unit: str
-    at_most: bool
-
-    @property
-    def met(self) -> bool:
-        return self.reached <= self.wanted if self.at_most else self.reached >= self.wanted
-
-
-@dataclass
-class Bench:
+@dataclass(kw_only=True)
+class Bench(Suite):
     """One run, on one server after the other."""
 
-    quick: bool
     sizes: list[int]
     """Of the log, for the group growth."""
-    console: Console
-    figures: dict[str, Figures] = field(default_factory=dict)
-    """By table."""
-    targets: list[Target] = field(default_factory=list)
     _database_url: str = ""
     _admin: psycopg.Connection | None = None
     _template: str | None = None
@@ -61,29 +40,14 @@ class Bench:
         else is: it is copied."""
         self._database_url, self._admin, self._template = database_url, admin, None
 
-    def rounds(self, number: int) -> int:
-        """`number`, or a quarter of it in a quick run."""
-        return max(3, number // 4) if self.quick else number
-
-    @property
-    def _seconds(self) -> float:
-        return 2.0 if self.quick else 20.0
-
-    def calls(
-        self, title: str, contenders: dict[str, Call], baseline: str, rounds: int, calls: int
-    ) -> Figures:
-        """Measures calls and prints a table of them."""
-        found = measure(contenders, baseline, self.rounds(rounds), calls, seconds=self._seconds)
-        return self._keep(title, found, _CALLS)
-
     def per_event(
         self, title: str, contenders: dict[str, Call], baseline: str, rounds: int, calls: int, events: int
     ) -> Figures:
         """The same for calls that handle so many events each."""
         found = measure(
-            contenders, baseline, self.rounds(rounds), calls, per_call=events, seconds=self._seconds
+            contenders, baseline, self.rounds(rounds), calls, per_call=events, seconds=self.seconds
         )
-        return self._keep(title, found, _EVENTS)
+        return self.table(title, found, _EVENTS)
 
     def rates(self, title: str, events_per_s: dict[str, float], baseline: str, **more: Any) -> Figures:
         """Prints a table of rates. `more`: by key, heading, format and the value of each contender."""
@@ -93,17 +57,7 @@ class Bench:
             columns[key] = (heading, form)
             for name, value in values.items():
                 found[name][key] = value
-        return self._keep(title, ratios(found, "events_per_s", baseline), columns)
-
-    def table(self, title: str, figures: Figures, columns: dict[str, tuple[str, str]]) -> Figures:
-        """Prints any other table."""
-        return self._keep(title, figures, columns)
-
-    def target(
-        self, name: str, wanted: float, reached: float, unit: str = "x", *, at_most: bool = True
-    ) -> None:
-        """Keeps a figure for the table at the end."""
-        self.targets.append(Target(name, wanted, reached, unit, at_most))
+        return self.table(title, ratios(found, "events_per_s", baseline), columns)
 
     def database(self, *, loaded: bool = True) -> str:
         """The URL of a migrated database of its own; `loaded`: with the log that all begin with. It goes with
@@ -140,8 +94,3 @@ class Bench:
             )
         )
         return name
-
-    def _keep(self, title: str, figures: Figures, columns: dict[str, tuple[str, str]]) -> Figures:
-        self.figures[title] = figures
-        show(self.console, title, figures, columns)
-        return figures

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from rootstream_store.cache import Effect
+from rootstream_store.cache import Ask, Effect
 from rootstream_store.errors import Unavailable
 from rootstream_store.queries import Query
 
@@ -102,6 +102,11 @@ class Db(ABC):
     @abstractmethod
     def cached(self, query: CachedQuery[R], /, **params: object) -> R | None:
         """The one row or None, from Redis when it is known there. In a transaction always from PostgreSQL."""
+
+    @abstractmethod
+    def ask(self, ask: Ask[T], otherwise: Callable[[], Generator[Any, Any, T]]) -> T:
+        """What a script on Redis answers; where Redis cannot be asked, what the steps that `otherwise` makes
+        (see `flow`) give. Not a part of a transaction: it runs at once, and a rollback does not undo it."""
 
     @abstractmethod
     def after_commit(self, *effects: Effect) -> None:

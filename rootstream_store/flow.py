@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, ParamSpec, TypeVar
 
-from rootstream_store.cache import Effect
+from rootstream_store.cache import Ask, Effect
 from rootstream_store.db import CachedQuery, Db
 from rootstream_store.queries import Query
 
@@ -17,6 +17,7 @@ __all__ = [
     "Flow",
     "Step",
     "after_commit",
+    "ask",
     "atomically",
     "cached",
     "compute",
@@ -62,6 +63,12 @@ def run(query: Query[Any], /, **params: object) -> Flow[int]:
 def cached(query: CachedQuery[R], /, **params: object) -> Flow[R | None]:
     """The one row or None, from Redis when it is known there."""
     result: R | None = yield lambda db: db.cached(query, **params)
+    return result
+
+
+def ask(question: Ask[T], otherwise: Callable[[], Flow[T]]) -> Flow[T]:
+    """What a script on Redis answers, or what the steps of `otherwise` give where Redis cannot be asked."""
+    result: T = yield lambda db: db.ask(question, otherwise)
     return result
 
 

@@ -15,7 +15,7 @@ import msgspec
 import psycopg
 
 from rootstream_store.batch import Batch
-from rootstream_store.cache import Cache, Effect, Invalidate, Wake
+from rootstream_store.cache import UNREACHED, Ask, Cache, Effect, Invalidate, Wake
 from rootstream_store.database import (
     READ_ONLY,
     Connection,
@@ -198,6 +198,11 @@ class Store(Db):
             _log.warning("%s does not hold a %s: %s", key.partition(":")[0], query.query.entity, error)
             self._cache.end_write([key])
             return self.maybe(query.query, **params)
+
+    def ask(self, ask: Ask[T], otherwise: Callable[[], Generator[Any, Any, T]]) -> T:
+        self._pool.require_open()
+        answer = self._cache.ask(ask)
+        return self.flow(otherwise()) if answer is UNREACHED else answer
 
     def after_commit(self, *effects: Effect) -> None:
         if len(effects) == 1 and type(effects[0]) is Wake:  # after every append: it must cost nothing

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from rootstream_store.batch import Batch
-from rootstream_store.cache import Cache, Effect, Invalidate
+from rootstream_store.cache import UNREACHED, Ask, Cache, Effect, Invalidate
 from rootstream_store.database import (
     Connection,
     copy_rows,
@@ -46,8 +46,9 @@ _LARGEST_FETCH = 2**31 - 1
 class Transaction(Db):
     """Made by `Store.transaction()`. For one thread at a time. Reads see the transaction's own writes."""
 
-    def __init__(self, connection: Connection, observe: Observer) -> None:
+    def __init__(self, connection: Connection, cache: Cache, observe: Observer) -> None:
         self._open_connection: Connection | None = connection
+        self._cache = cache
         self._observe = observe
         self._effects: list[Effect] = []
 
@@ -108,6 +109,11 @@ class Transaction(Db):
 
     def cached(self, query: CachedQuery[R], /, **params: object) -> R | None:
         return self.maybe(query.query, **params)
+
+    def ask(self, ask: Ask[T], otherwise: Callable[[], Generator[Any, Any, T]]) -> T:
+        _ = self._connection
+        answer = self._cache.ask(ask)
+        return self.flow(otherwise()) if answer is UNREACHED else answer
 
     def after_commit(self, *effects: Effect) -> None:
         _ = self._connection
@@ -170,7 +176,7 @@ def run_transaction(
 ) -> Generator[Transaction]:
     """Commits when the block ends, rolls back when it raises. Cached answers that the transaction changes are
     marked before the commit and dropped after it; then its effects run."""
-    transaction = Transaction(connection, observe)
+    transaction = Transaction(connection, cache, observe)
     keys: list[str] = []
     try:
         with _ending(connection, block, write=True):

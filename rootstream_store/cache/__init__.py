@@ -9,22 +9,25 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import redis
 
 from rootstream_store.cache import keys
 from rootstream_store.cache._wakes import Wakes
-from rootstream_store.cache.breaker import Breaker, BreakerCounters, State
+from rootstream_store.cache.breaker import UNREACHED, Breaker, BreakerCounters, State, Unreached
 from rootstream_store.cache.client import connect, describe_error, pool_of, safe_url
 from rootstream_store.cache.effects import Delete, Effect, Invalidate, Publish, SetValue, Wake, run_effects
 from rootstream_store.cache.lease import LeaseCache, LeaseCounters, Load
 from rootstream_store.cache.pubsub import Gap, Message, Subscription, subscribe
+from rootstream_store.cache.wire import Ask, Script, Wire
 from rootstream_store.errors import SettingsError, StoreClosed
 from rootstream_store.settings import Settings
 
 __all__ = [
+    "UNREACHED",
+    "Ask",
     "Cache",
     "CacheCounters",
     "CacheHealth",
@@ -35,14 +38,19 @@ __all__ = [
     "Load",
     "Message",
     "Publish",
+    "Script",
     "SetValue",
     "Subscription",
+    "Unreached",
     "Wake",
     "connect",
     "keys",
     "run_effects",
     "subscribe",
 ]
+
+
+T = TypeVar("T")
 
 
 class CacheCounters(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,8 +120,9 @@ class Cache:
         self._retry_after = settings.redis_retry_after
         self._client = connect(settings)
         self._breaker = Breaker(settings.redis_retry_after, settings.redis_url)
+        self._wire = Wire(self._client)
         self._lease = LeaseCache(
-            self._client,
+            self._wire,
             self._breaker,
             timeout=settings.redis_timeout,
             retry_after=settings.redis_retry_after,
@@ -182,14 +191,24 @@ class Cache:
             self._wakes.add(wake)
 
     def _run_now(self, effects: Sequence[Effect]) -> None:
-        assert self._client is not None
-        failed = run_effects(self._client, self._breaker, effects)
+        failed = run_effects(self._wire, self._breaker, effects)
         if failed:
             invalid = [effect.key for effect in failed if isinstance(effect, Invalidate)]
             self._lease.remember(invalid)
             with self._count_lock:
                 self._lost_effects += len(failed) - len(invalid)
         self._after_call()
+
+    def ask(self, ask: Ask[T]) -> T | Literal[Unreached.UNREACHED]:
+        """What the script answers, or UNREACHED where there is no Redis, or it failed, refused or was not
+        tried. It is sent once: after a lost answer nobody knows whether it ran."""
+        if self._client is None:
+            return UNREACHED
+        try:
+            reply = self._breaker.attempt(lambda: self._wire.script(ask.script, ask.keys, ask.arguments))
+        finally:
+            self._after_call()
+        return reply if reply is UNREACHED else ask.read(reply)
 
     def subscribe(
         self, *channels: str, patterns: Iterable[str] = (), timeout: float | None = None

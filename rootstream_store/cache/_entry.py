@@ -3,7 +3,6 @@ I/O."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import random
@@ -11,7 +10,9 @@ import struct
 from enum import Enum
 from typing import Final
 
-__all__ = ["FILL", "LOOK", "RELEASE", "WRITING", "Kind", "Script", "Tokens", "decode", "jittered", "stored"]
+from rootstream_store.cache.wire import Script
+
+__all__ = ["FILL", "LOOK", "RELEASE", "WRITING", "Kind", "Tokens", "decode", "jittered", "stored"]
 
 
 class Kind(Enum):
@@ -26,14 +27,6 @@ class Kind(Enum):
 WRITING: Final = Kind.WRITING.value
 
 _KINDS = {kind.value: kind for kind in Kind}
-
-
-class Script:
-    """A Lua script and the SHA-1 by which a server knows it once it has seen it."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
 LOOK: Final = Script("""\

@@ -9,13 +9,13 @@ caller apply the change twice.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 import redis
 
 from rootstream_store.cache.breaker import UNREACHED, Breaker
+from rootstream_store.cache.wire import Command, Wire
 from rootstream_store.errors import InvalidInput
 
 __all__ = ["Delete", "Effect", "Invalidate", "Publish", "SetValue", "Wake", "run_effects"]
@@ -90,7 +90,7 @@ class Delete(msgspec.Struct, frozen=True):
 Effect = Publish | Wake | Invalidate | SetValue | Delete
 
 
-def run_effects(client: redis.Redis, breaker: Breaker, effects: Sequence[Effect]) -> tuple[Effect, ...]:
+def run_effects(wire: Wire, breaker: Breaker, effects: Sequence[Effect]) -> tuple[Effect, ...]:
     """Run the effects in one round trip and return those that are not known to have happened.
 
     Removals from the cache go first, so that whoever is woken by a message reads what is new; the rest keeps
@@ -105,14 +105,7 @@ def run_effects(client: redis.Redis, breaker: Breaker, effects: Sequence[Effect]
     if not commands:
         return tuple(failed)
 
-    def send() -> list[object]:
-        with client.pipeline(transaction=False) as pipe:
-            queue: Callable[..., Any] = pipe.execute_command
-            for command in commands:
-                queue(*command)
-            return pipe.execute(raise_on_error=False)
-
-    replies = breaker.attempt(send)
+    replies = breaker.attempt(lambda: wire.commands(commands))
     if replies is UNREACHED:
         return (*failed, *ordered)
     for effect, reply in zip(ordered, replies, strict=True):
@@ -146,7 +139,7 @@ def milliseconds(ttl: float, field: str = "ttl") -> int:
     return max(1, int(ttl * 1000))
 
 
-def _command(effect: Effect) -> tuple[bytes | str | int, ...]:
+def _command(effect: Effect) -> Command:
     match effect:
         case Publish(channel, payload):
             return (

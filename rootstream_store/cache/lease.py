@@ -30,7 +30,6 @@ from rootstream_store.cache._entry import (
     RELEASE,
     WRITING,
     Kind,
-    Script,
     Tokens,
     decode,
     jittered,
@@ -40,6 +39,7 @@ from rootstream_store.cache._flight import SharedLoads
 from rootstream_store.cache._pending import PendingRemovals
 from rootstream_store.cache.breaker import UNREACHED, Breaker, Unreached
 from rootstream_store.cache.effects import encode, milliseconds
+from rootstream_store.cache.wire import Script, Wire
 from rootstream_store.errors import InvalidInput
 
 __all__ = ["LeaseCache", "LeaseCounters", "Load"]
@@ -79,15 +79,14 @@ class _Leading:
 
 
 class LeaseCache:
-    """Thread-safe. `client` is shared with others. `timeout` is that of the client, in seconds.
+    """Thread-safe. `wire` is shared with others. `timeout` is that of its client, in seconds.
 
     One call waits on Redis for at most 2.2 times `timeout`; with the breaker open it does not wait at all.
     But `end_write` then waits one `timeout`, unless another attempt is under way.
     """
 
-    def __init__(self, client: redis.Redis, breaker: Breaker, *, timeout: float, retry_after: float) -> None:
-        self._client = client
-        self._command: Callable[..., Any] = client.execute_command
+    def __init__(self, wire: Wire, breaker: Breaker, *, timeout: float, retry_after: float) -> None:
+        self._wire = wire
         self._breaker = breaker
         # No new round trip once this is spent, and the last one takes one timeout at most.
         self._budget = 1.2 * timeout
@@ -159,7 +158,7 @@ class LeaseCache:
         call = _Call(self._budget)
         lifetime = milliseconds(WRITING_TTL)
         replies = self._ask(
-            call, lambda: self._pipeline([("SET", name, WRITING, "PX", lifetime) for name in names])
+            call, lambda: self._wire.commands([("SET", name, WRITING, "PX", lifetime) for name in names])
         )
         if replies is UNREACHED:
             return
@@ -167,7 +166,7 @@ class LeaseCache:
         if refused:
             # A full Redis refuses SET but still removes: what is cached goes, and no lease can be taken
             # either.
-            self._ask(call, lambda: self._command("UNLINK", *refused))
+            self._ask(call, lambda: self._wire.command("UNLINK", *refused))
 
     def end_write(self, keys: Iterable[str]) -> None:
         """Remove these keys, after the commit, the rollback or an unknown outcome, whatever is there.
@@ -233,13 +232,7 @@ class LeaseCache:
     # Talking to Redis
 
     def _script(self, call: _Call, script: Script, name: bytes, *arguments: bytes | int) -> Any:
-        def run() -> Any:
-            try:
-                return self._command("EVALSHA", script.sha, 1, name, *arguments)
-            except redis.exceptions.NoScriptError:
-                return self._command("EVAL", script.source, 1, name, *arguments)
-
-        return self._ask(call, run)
+        return self._ask(call, lambda: self._wire.script(script, [name], arguments))
 
     def _ask(self, call: _Call, operation: Callable[[], _T]) -> _T | Literal[Unreached.UNREACHED]:
         if call.spent >= call.limit:
@@ -250,15 +243,8 @@ class LeaseCache:
         finally:
             call.spent += time.monotonic() - started
 
-    def _pipeline(self, commands: list[tuple[bytes | str | int, ...]]) -> list[Any]:
-        with self._client.pipeline(transaction=False) as pipe:
-            queue: Callable[..., Any] = pipe.execute_command
-            for command in commands:
-                queue(*command)
-            return pipe.execute(raise_on_error=False)
-
     def _remove(self, names: list[bytes], *, insist: bool = False) -> bool:
-        removed = self._breaker.attempt(lambda: self._command("UNLINK", *names), insist=insist)
+        removed = self._breaker.attempt(lambda: self._wire.command("UNLINK", *names), insist=insist)
         return removed is not UNREACHED
 
     def _refused(self, reply: object) -> bool:

@@ -89,6 +89,7 @@ def test_rebuild(store: Store, connection: psycopg.Connection, capsys: pytest.Ca
     ("where", "told"),
     [
         ("nothing", "write MODULE:ATTRIBUTE"),
+        (".relative:totals", "write MODULE:ATTRIBUTE"),
         ("no_such_module:x", "cannot be imported"),
         ("tests.events.projected:TABLES", "is no Projection but a Query"),
         ("tests.events.projected:none", "is no Projection but a NoneType"),

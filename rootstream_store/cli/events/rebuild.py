@@ -73,7 +73,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _find(path: str) -> Projection:
     """The projection that MODULE:ATTRIBUTE names. Raises SettingsError."""
     module, _, attribute = path.partition(":")
-    if not module or not attribute:
+    if not attribute or not all(module.split(".")):  # a leading dot would be relative to nothing
         raise SettingsError(f"write MODULE:ATTRIBUTE, not {path!r}")
     # As `python -m` does: an application is mostly run from where it lies.
     if (here := str(Path.cwd())) not in sys.path:

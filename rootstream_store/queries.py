@@ -233,15 +233,22 @@ def row_checker(query: Query[Any], types: Sequence[str]) -> Callable[[int, Seque
             f"{len(types)} types for the columns {', '.join(columns) or 'of a COPY'}", query=query.file
         )
 
+    # Many columns hold the very same object row after row. But a list could have changed meanwhile.
+    can_skip = not any(type_.endswith("]") for type_ in types)
+    last: Sequence[object] = (None,) * len(rules)
+
     def check(number: int, row: Sequence[object]) -> None:
+        nonlocal last
         if len(row) != len(rules):
             raise InvalidInput("rows", f"each must have {len(rules)} values", query=query.file)
-        for name, value, (exact, fits, rule) in zip(columns, row, rules, strict=True):
-            if value is None or (type(value) is exact if fits is None else fits(value)):
+        for name, value, before, (exact, fits, rule) in zip(columns, row, last, rules, strict=True):
+            if value is before or value is None or (type(value) is exact if fits is None else fits(value)):
                 continue
             error = InvalidInput(name, rule, None if name in SECRET_NAMES else value, query=query.file)
             error.add_note(f"in row {number}")
             raise error
+        if can_skip:
+            last = tuple(row)  # a caller may fill one list again and again
 
     return check
 

@@ -148,7 +148,7 @@ def _second_look(
         "is_repeatable": False,
         "chosen_ids": [],
     }
-    appended = yield from _run(*wanted, expected, columns, [event_id], doubt=lost)
+    appended = yield from _run(*wanted, expected, columns, [str(event_id)], doubt=lost)
     return appended[0]
 
 
@@ -178,7 +178,7 @@ def _run(
     aggregate_id: str,
     expected: int | Expected,
     columns: Mapping[str, Any],
-    ids: Sequence[UUID],
+    ids: Sequence[str],
     doubt: RootStreamError | None = None,
 ) -> Flow[list[Appended]]:
     params: dict[str, object] = {
@@ -199,7 +199,7 @@ def _run(
         # Without an id of the caller's only our own attempt counts: at this version, with our ids.
         version: Any = None if chosen_ids else params.get("expected", 0)
         owners = {"aggregate_ids": [aggregate_id], "aggregate_types": [aggregate_type]}
-        found = yield from find_repeated(columns, owners, version, chosen_ids or ids, doubt)
+        found = yield from find_repeated(columns, owners, version, chosen_ids or [*map(UUID, ids)], doubt)
         first = settled(found, ids, chosen_ids, statement.file)
         if first is not None:
             yield from wake(first[-1].position)  # the first attempt may have had no time for it

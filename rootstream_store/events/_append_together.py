@@ -94,8 +94,8 @@ def _check(appends: Sequence[AggregateEvents]) -> None:
         raise InvalidInput("appends", f"may hold at most {MAX_BATCH_EVENTS} events in one call", count)
 
 
-def params_of(appends: Sequence[AggregateEvents], *, is_atomic: bool) -> tuple[dict[str, Any], list[UUID]]:
-    """The parameters of APPEND, and the ids of the events. Raises InvalidInput."""
+def params_of(appends: Sequence[AggregateEvents], *, is_atomic: bool) -> tuple[dict[str, Any], list[str]]:
+    """The parameters of APPEND, and the texts of the events' ids. Raises InvalidInput."""
     events = [event for one in appends for event in one.events]
     places = [(number, index) for number, one in enumerate(appends) for index in range(len(one.events))]
     columns, ids = columns_of(

@@ -99,8 +99,11 @@ def _rows(
             version += 1
             try:
                 check_head(event)
-                timestamp = getattr(event, "timestamp", None) or head.moved_at
-                check_value(timestamp, "timestamp", _TIME)
+                timestamp = getattr(event, "timestamp", None)
+                if timestamp is None:
+                    timestamp = head.moved_at
+                else:
+                    check_value(timestamp, "timestamp", _TIME)
                 data = to_json(event.data, "data").encode()
                 metadata = with_ids(event.metadata, event.correlation_id, event.causation_id)
             except InvalidInput as error:

@@ -9,11 +9,11 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from rootstream_store._sql_types import rule_of
 from rootstream_store.errors import InvalidInput
-from rootstream_store.events._keys import check_name
+from rootstream_store.events._keys import MAX_NAME_LENGTH, check_name
 from rootstream_store.events._payload import to_json, to_json_at_once
 from rootstream_store.records import Event
 
@@ -145,17 +145,17 @@ def check_events(
 
 def columns_of(
     events: Sequence[NewEvent], where: Where = in_list, owners: Iterable[int] | None = None
-) -> tuple[dict[str, Any], list[UUID]]:
-    """The events as the parameters of a statement, and their ids. JSON documents, which both sides handle
-    faster than arrays of texts. `owners`: of each event the number of its aggregate, from 1; None: all 1.
-    Raises InvalidInput that says by `where` which event is at fault."""
-    heads: list[tuple[str, UUID, int | None, int]] = []
+) -> tuple[dict[str, Any], list[str]]:
+    """The events as the parameters of a statement, and the texts of their ids. JSON documents, which both
+    sides handle faster than arrays of texts. `owners`: of each event the number of its aggregate, from 1;
+    None: all 1. Raises InvalidInput that says by `where` which event is at fault."""
+    heads: list[tuple[str, str, int | None, int]] = []
     metadata: list[str] = []
     chosen: dict[UUID, None] = {}  # a set that keeps the order
     try:
         for event, owner in zip(events, itertools.repeat(1) if owners is None else owners, strict=False):
             event_id = event.event_id
-            heads.append((event.event_type, event_id or uuid7(), event.user_id, owner))
+            heads.append((event.event_type, str(event_id or uuid7()), event.user_id, owner))
             check_head(event)
             if event_id is not None:
                 if event_id in chosen:
@@ -188,6 +188,15 @@ def check_value(value: object, field: str, rule: Rule) -> None:
 
 def check_head(event: NewEvent) -> None:
     """Raises InvalidInput for a type, user or id that cannot be stored."""
+    name, user_id = event.event_type, event.user_id
+    if (
+        event.event_id is None
+        and type(name) is str
+        and 1 <= len(name) <= MAX_NAME_LENGTH
+        and name.isprintable()
+        and (user_id is None or (type(user_id) is int and 0 <= user_id < 2**63))
+    ):
+        return  # what most are; others are looked at closely
     check_name(event.event_type, "event_type")
     for field, value, rule, is_needed in (
         ("event_type", event.event_type, _TEXT, True),

@@ -23,10 +23,13 @@ MAX_PAYLOAD_DEPTH = 100
 calls are: what one caller writes, all others must be able to read."""
 
 _encode_json = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 _UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _BRACKETS = bytes.maketrans(b"[]", b"{}")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
+_LINE = b"\n"
+_NOT_OPENING = bytes(set(range(256)) - set(b"{[\n"))
 # The escape of U+0000, which jsonb cannot hold, and not a backslash that is followed by the letters u0000.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -72,14 +75,15 @@ def to_json_at_once(values: Sequence[object]) -> str | None:
     if not all(type(value) is dict for value in values):
         return None
     with contextlib.suppress(*_UNENCODABLE):  # told of the one at fault
-        encoded = _encode_json(values)
+        lines = _encode_lines(values)
         if (
-            len(encoded) <= MAX_PAYLOAD_BYTES
-            and b"null" not in encoded
-            and b"\\u0000" not in encoded
-            and not _is_too_deep(encoded)  # a level less than is allowed, for the array around them
+            len(lines) <= MAX_PAYLOAD_BYTES
+            and b"null" not in lines
+            and b"\\u0000" not in lines
+            # No payload is deeper than it has brackets, those in its texts included.
+            and max(map(len, lines.translate(None, _NOT_OPENING).split(_LINE))) <= MAX_PAYLOAD_DEPTH
         ):
-            return encoded.decode()
+            return f"[{lines[:-1].replace(_LINE, b',').decode()}]"
     return None
 
 

@@ -106,7 +106,7 @@ def find_repeated(
 
 
 def settled(
-    found: Sequence[RepeatedEvent], ids: Sequence[UUID], chosen_ids: Sequence[UUID], file: str
+    found: Sequence[RepeatedEvent], ids: Sequence[str], chosen_ids: Sequence[UUID], file: str
 ) -> list[Appended] | None:
     """The first result of an append that was made before; None when it was not. Raises AlreadyExists for an
     id that other content has."""
@@ -123,7 +123,7 @@ def settled(
     taken = {event.event_id for event in found}.intersection(chosen_ids)
     if not taken:
         return None
-    other = {ids[event.number - 1] for event in found if not event.is_same}
+    other = {UUID(ids[event.number - 1]) for event in found if not event.is_same}
     culprit = min((other & taken) or taken)
     error = AlreadyExists("event", "event_id", culprit, query=file, constraint=_EVENT_ID_KEY)
     error.add_note("an append with this id was made before, and was not the same")

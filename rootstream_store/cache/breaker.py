@@ -129,6 +129,12 @@ class Breaker:
     ) -> _T | Literal[Unreached.UNREACHED]:
         """What `operation` returns, or UNREACHED when Redis failed, refused or was not tried. Other errors
         pass. `insist`: as in `enter`."""
+        if self._state == "closed":  # without a permit: this is the path of every call
+            try:
+                return operation()
+            except redis.RedisError as error:
+                self._record(error, False)
+                return UNREACHED
         permit = self.enter(insist=insist)
         if permit is None:
             return UNREACHED

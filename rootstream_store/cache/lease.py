@@ -115,36 +115,13 @@ class LeaseCache:
         """
         call = _Call(self._budget)
         name = encode(key, "key")
-        give_up = time.monotonic() + _LOCAL_PATIENCE
-        pause = _FIRST_PAUSE
-        while True:
-            lease = self._tokens.make()
-            raw = self._look(call, name, lease)
-            if raw is UNREACHED:
-                return self._load_only(name, load)
-            if raw is None:
-                return self._load_and_fill(call, name, lease, load)
-            entry = decode(raw)
-            if entry is None or entry[0] is Kind.WRITING:
-                return self._load_only(name, load)
-            kind, payload = entry
-            if kind is not Kind.LEASE:
-                self._counts.hit()
-                return payload if kind is Kind.VALUE else None
-            # Somebody loads it. Look again when that is done, rather than take its value: it may have read
-            # too early.
-            leading = self._leading.get(raw)
-            if leading is not None:
-                # Not filled (a failed load, a TTL of 0, a write meanwhile): taking turns would only be
-                # slower.
-                if leading.done.wait(max(0.0, give_up - time.monotonic())) and leading.filled:
-                    continue
-                return self._load_only(name, load)
-            if call.spent + pause > self._wait_for_others:
-                return self._load_only(name, load)
-            time.sleep(pause)
-            call.spent += pause
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        # A plain GET first: there nearly always is a value, and a value may be served however it was read.
+        # Only the script takes a lease, after looking once more in the same step.
+        raw = self._ask(call, lambda: self._wire.command("GET", name)) if self._clean(call) else UNREACHED
+        if raw is not None and raw is not UNREACHED and raw[:1] == Kind.VALUE.value:
+            self._counts.hit()
+            return bytes(raw[1:])
+        return self._without_value(call, name, raw, load)
 
     def begin_write(self, keys: Iterable[str]) -> None:
         """Say that these keys are about to change, just before the commit. Readers then load and do not fill.
@@ -187,6 +164,41 @@ class LeaseCache:
         self._pending.close()
 
     # Reading
+
+    def _without_value(self, call: _Call, name: bytes, raw: Any, load: Load) -> bytes | None:
+        """The answer where the first look gave no value but `raw`."""
+        give_up = time.monotonic() + _LOCAL_PATIENCE
+        pause = _FIRST_PAUSE
+        while True:
+            if raw is None:
+                lease = self._tokens.make()
+                raw = self._look(call, name, lease)
+                if raw is None:
+                    return self._load_and_fill(call, name, lease, load)
+            if raw is UNREACHED:
+                return self._load_only(name, load)
+            entry = decode(raw)
+            if entry is None or entry[0] is Kind.WRITING:
+                return self._load_only(name, load)
+            kind, payload = entry
+            if kind is not Kind.LEASE:
+                self._counts.hit()
+                return payload if kind is Kind.VALUE else None
+            # Somebody loads it. Look again when that is done, rather than take its value: it may have read
+            # too early.
+            leading = self._leading.get(raw)
+            raw = None
+            if leading is not None:
+                # Not filled (a failed load, a TTL of 0, a write meanwhile): taking turns would only be
+                # slower.
+                if leading.done.wait(max(0.0, give_up - time.monotonic())) and leading.filled:
+                    continue
+                return self._load_only(name, load)
+            if call.spent + pause > self._wait_for_others:
+                return self._load_only(name, load)
+            time.sleep(pause)
+            call.spent += pause
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _load_and_fill(self, call: _Call, name: bytes, lease: bytes, load: Load) -> bytes | None:
         leading = self._leading[lease] = _Leading()

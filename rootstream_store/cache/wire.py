@@ -2,15 +2,24 @@
 
 Scripts are sent by their SHA-1, and in full where the server does not know them: after a restart, or first of
 all. How long a call may wait is the client's affair.
+
+The client's pool keeps, opens and mends the connections; what redis-py puts between the pool and the socket
+(retries, metrics, a pipeline object) is left out here, since it takes as long as the round trip itself. Where
+the client is of another kind, a cluster's say, commands go through it: slower, with the same replies.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
+from queue import Empty, Full
 from typing import Any, Generic, TypeVar
 
+import hiredis
 import redis
+
+from rootstream_store.cache.client import Pool
 
 __all__ = ["Ask", "Command", "Script", "Wire"]
 
@@ -52,30 +61,121 @@ class Ask(Generic[T]):
 
 
 class Wire:
-    """Thread-safe. Raises redis-py's errors."""
+    """Thread-safe. Raises redis-py's errors. Replies are what redis-py makes of them."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
-        self._command: Callable[..., Any] = client.execute_command
+        self._through_client: Callable[..., Any] = client.execute_command
+        # A pool of another class may do more in between than is done here.
+        pool: Any = client.connection_pool if type(client) is redis.Redis else None
+        self._pool: Any = pool if type(pool) is Pool and pool.cache is None else None
+        # A dict of its own: redis-py's looks up in Python, and is only asked for what is spelled in capitals.
+        self._readers: dict[Any, Callable[[Any], Any]] = dict(client.response_callbacks)
 
     def command(self, *command: bytes | str | int | float) -> Any:
-        """The reply of one command."""
-        return self._command(*command)
+        """The reply of one command. Its name is written in capitals, in one word."""
+        if self._pool is None:
+            return self._through_client(*command)
+        reply = self._exchange(_packed(command))
+        read = self._readers.get(command[0])
+        return reply if read is None else read(reply)
 
     def script(
         self, script: Script, keys: Sequence[str | bytes], arguments: Sequence[bytes | str | int | float]
     ) -> Any:
         """The reply of a script."""
         try:
-            return self._command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            return self.command("EVALSHA", script.sha, len(keys), *keys, *arguments)
         except redis.exceptions.NoScriptError:
-            return self._command("EVAL", script.source, len(keys), *keys, *arguments)
+            return self.command("EVAL", script.source, len(keys), *keys, *arguments)
 
     def commands(self, commands: Sequence[Command]) -> list[Any]:
         """The replies of several commands in one round trip, not one transaction. An error reply is among
         them, not raised."""
+        if self._pool is None:
+            return self._through_pipeline(commands)
+        if not commands:
+            return []
+        replies = self._exchange(b"".join(map(_packed, commands)), len(commands))
+        readers = [self._readers.get(command[0]) for command in commands]
+        return [
+            reply if read is None or isinstance(reply, redis.ResponseError) else read(reply)
+            for reply, read in zip(replies, readers, strict=True)
+        ]
+
+    def _exchange(self, packed: bytes, several: int = 0) -> Any:
+        """Send, and receive one reply, or a list of `several`."""
+        connection = self._take()
+        is_clean = False
+        try:
+            connection.send_packed_command([packed])
+            if several:
+                reply: Any = [_reply_or_error(connection) for _ in range(several)]
+            else:
+                reply = connection.read_response()
+            is_clean = True
+            return reply
+        except redis.ResponseError:
+            # An answer like any other: nothing is left to be read.
+            is_clean = True
+            raise
+        finally:
+            self._give_back(connection, is_clean)
+
+    def _take(self) -> Any:
+        """A connection that nobody else uses, open, with nothing left to be read on it."""
+        pool = self._pool
+        if pool.pid == os.getpid():
+            idle = pool.pool
+            try:
+                connection = idle.get_nowait()
+            except Empty:
+                return pool.get_connection()  # waits for one
+            if connection is not None and connection.is_connected and not _is_readable(connection):
+                return connection
+            idle.put_nowait(connection)
+        # One to be opened, or one that the server has closed, or after a fork: redis-py's pool sees to that.
+        return pool.get_connection()
+
+    def _give_back(self, connection: Any, is_clean: bool) -> None:
+        # Not clean, whyever, KeyboardInterrupt too: an answer may still come, and the next command on this
+        # connection would take it for its own. Another one comes in its place if it cannot even be closed.
+        try:
+            if not is_clean:
+                connection.disconnect()
+                is_clean = True
+        finally:
+            try:
+                self._pool.pool.put_nowait(connection if is_clean else None)
+            except Full:  # pragma: no cover - only when the pool was emptied by a fork meanwhile
+                connection.disconnect()
+
+    def _through_pipeline(self, commands: Sequence[Command]) -> list[Any]:
         with self._client.pipeline(transaction=False) as pipe:
             queue: Callable[..., Any] = pipe.execute_command
             for command in commands:
                 queue(*command)
             return pipe.execute(raise_on_error=False)
+
+
+def _packed(command: Command) -> bytes:
+    try:
+        packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says one argument
+    except TypeError as error:
+        raise redis.DataError(*error.args) from None
+    return packed
+
+
+def _is_readable(connection: Any) -> bool:
+    try:
+        readable: bool = connection.can_read()
+    except redis.RedisError:  # closed by the server
+        return True
+    return readable
+
+
+def _reply_or_error(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error

@@ -27,7 +27,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: str
     """PostgreSQL connection string (URL or key=value form, libpq manual "Connection Strings")."""
     redis_url: str | None = None
-    """redis://, rediss:// or unix:// URL. None: no Redis, every answer comes from PostgreSQL."""
+    """redis://, rediss:// or unix:// URL of a server, redis+sentinel:// of sentinels, redis+cluster:// URL
+    of a cluster. None: no Redis, every answer comes from PostgreSQL."""
     application_name: str = "rootstream_store"
     """Shown in pg_stat_activity, and names the pool in errors."""
 

@@ -6,18 +6,19 @@ Whatever Redis does, reads are answered (by the load function, from PostgreSQL) 
 from __future__ import annotations
 
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeVar
 
 import msgspec
 import redis
 
 from rootstream_store.cache import keys
+from rootstream_store.cache._cluster_wire import ClusterBreaker, ClusterWire
+from rootstream_store.cache._health import probe
 from rootstream_store.cache._wakes import Wakes
 from rootstream_store.cache.breaker import UNREACHED, Breaker, BreakerCounters, State, Unreached
-from rootstream_store.cache.client import connect, describe_error, pool_of, safe_url
+from rootstream_store.cache.client import close_idle, connect, nodes_of, safe_url
 from rootstream_store.cache.effects import Delete, Effect, Invalidate, Publish, SetValue, Wake, run_effects
 from rootstream_store.cache.lease import LeaseCache, LeaseCounters, Load
 from rootstream_store.cache.pubsub import Gap, Message, Subscription, subscribe
@@ -85,13 +86,13 @@ class CacheHealth(msgspec.Struct, frozen=True, kw_only=True):
     """False: the store was opened without Redis, and the rest says nothing."""
     reachable: bool
     latency_ms: float | None = None
-    """Time of one PING. None: not reachable."""
+    """Time of one PING, the longest of a cluster's primaries. None: not reachable, or not all of them."""
     breaker: State = "closed"
     counters: CacheCounters
     pending_invalidations: int = 0
     """Keys that this process removes as soon as Redis is back."""
     used_memory: int | None = None
-    """Bytes that the server has allocated. None: not known."""
+    """Bytes that the server has allocated, of a cluster all primaries together. None: not known."""
     server_name: str | None = None
     """redis, valkey or what else the server calls itself."""
     server_version: str | None = None
@@ -118,9 +119,19 @@ class Cache:
             return
         self._url = settings.redis_url
         self._retry_after = settings.redis_retry_after
+        self._timeout = settings.redis_timeout
         self._client = connect(settings)
-        self._breaker = Breaker(settings.redis_retry_after, settings.redis_url)
-        self._wire = Wire(self._client)
+        self._nodes = nodes_of(self._client)
+        if self._nodes is None:
+            self._breaker = Breaker(
+                settings.redis_retry_after, settings.redis_url, limit=settings.redis_timeout
+            )
+            self._wire = Wire(self._client)
+        else:
+            self._breaker = ClusterBreaker(
+                settings.redis_retry_after, settings.redis_url, self._nodes, limit=settings.redis_timeout
+            )
+            self._wire = ClusterWire(self._nodes)
         self._lease = LeaseCache(
             self._wire,
             self._breaker,
@@ -136,7 +147,8 @@ class Cache:
 
     @property
     def redis(self) -> redis.Redis:
-        """The plain redis-py client, without the breaker; it raises redis-py's errors.
+        """The plain redis-py client, without the breaker; it raises redis-py's errors. A redis.RedisCluster,
+        which has the same commands, where `redis_url` names a cluster.
 
         Raises SettingsError when no `redis_url` was given, StoreClosed after close().
         """
@@ -252,22 +264,13 @@ class Cache:
         """Ask the server now, whatever the breaker says. Never raises because of Redis."""
         if self._client is None:
             return CacheHealth(enabled=False, reachable=False, counters=self.counters)
-        latency: float | None = None
-        info: dict[str, Any] = {}
-        error = self._breaker.last_error
-        try:
-            started = time.perf_counter()
-            command: Callable[..., Any] = self._client.execute_command
-            command("PING")
-            latency = (time.perf_counter() - started) * 1000
-            info = command("INFO")
-        except redis.RedisError as failure:
-            error = describe_error(failure, self._url)
+        found = probe(self._client, self._timeout, self._url)
+        info = found.info
         self._after_call()
         return CacheHealth(
             enabled=True,
-            reachable=latency is not None,
-            latency_ms=latency,
+            reachable=found.latency_ms is not None,
+            latency_ms=found.latency_ms,
             breaker=self._breaker.state,
             counters=self.counters,
             pending_invalidations=self._lease.pending,
@@ -275,7 +278,7 @@ class Cache:
             server_name=info.get("server_name", "redis" if "redis_version" in info else None),
             server_version=info.get("valkey_version", info.get("redis_version")),
             url=safe_url(self._url),
-            error=error,
+            error=found.error or self._breaker.last_error,
         )
 
     def close(self) -> None:
@@ -290,9 +293,11 @@ class Cache:
             subscription.close()
         self._wakes.close()
         self._lease.close()
+        if self._nodes is not None:
+            self._nodes.close()
         self._after_call()
 
     def _after_call(self) -> None:
         # A call that was under way while the cache was closed gives its connection back to a closed pool.
         if self._closed and self._client is not None:
-            pool_of(self._client).close_idle()
+            close_idle(self._client)

@@ -9,6 +9,7 @@ microsecond. Deciding is kept apart from doing I/O:
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,9 @@ from typing import Final, Literal, TypeVar
 import msgspec
 import redis
 
-from rootstream_store.cache.client import describe_error, safe_url
+from rootstream_store.cache._errors import describe_error
+from rootstream_store.cache._limits import LIMITS
+from rootstream_store.cache._url import safe_url
 
 __all__ = ["UNREACHED", "Breaker", "BreakerCounters", "Permit", "State", "Unreached"]
 
@@ -79,15 +82,25 @@ class Permit:
 
 
 class Breaker:
-    """Thread-safe. `retry_after` in seconds; `url` is only shown, without its password; `clock` in
-    seconds."""
+    """Thread-safe. `retry_after` in seconds; `url` is only shown, without its password; `clock` in seconds.
+
+    `limit`: an attempt waits for no longer than so many seconds in all. One that took more than three
+    quarters of them counts as failed although it was answered: several of them would make a long call.
+    """
 
     def __init__(
-        self, retry_after: float, url: str | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        retry_after: float,
+        url: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        limit: float = math.inf,
     ) -> None:
         self._retry_after = retry_after
         self._url = url
         self._clock = clock
+        self._limit = limit
+        self._slow = 0.75 * limit
         self._lock = threading.Lock()
         self._state: State = "closed"
         self._retry_at = 0.0
@@ -110,7 +123,10 @@ class Breaker:
         """What was counted so far."""
         with self._lock:
             return BreakerCounters(
-                failures=self._failures, refusals=self._refusals, skipped=self._skipped, opened=self._opened
+                failures=self._failures,
+                refusals=self._refusals,
+                skipped=self._skipped,
+                opened=self._opened + self._opened_elsewhere(),
             )
 
     def enter(self, *, insist: bool = False) -> Permit | None:
@@ -138,6 +154,10 @@ class Breaker:
         permit = self.enter(insist=insist)
         if permit is None:
             return UNREACHED
+        limits = LIMITS
+        end, insisted = limits.end, limits.insist
+        started = time.monotonic()
+        limits.end, limits.insist = min(end, started + self._limit), insist
         try:
             result = operation()
         except redis.RedisError as error:
@@ -146,14 +166,21 @@ class Breaker:
         except BaseException:
             permit.abandoned()
             raise
-        permit.succeeded()
+        finally:
+            limits.end, limits.insist = end, insisted
+        took = time.monotonic() - started
+        if took > self._slow:
+            permit.failed(redis.TimeoutError(f"an answer took {took * 1000:.0f} ms"))
+        else:
+            permit.succeeded()
         return result
 
     def note_refusal(self, error: redis.RedisError) -> None:
-        """Count and log an error reply that came inside a pipeline."""
-        with self._lock:
-            self._refusals += 1
-        self._log_refusal(error)
+        """Count and log an error that came as one of several replies."""
+        self._record(error, probe=False)
+
+    def _opened_elsewhere(self) -> int:
+        return 0
 
     def _enter_locked(self, insist: bool) -> Permit | None:
         if self._state == "closed":
@@ -175,6 +202,17 @@ class Breaker:
         with self._lock:
             if self._state == "half-open":
                 self._state = "open"
+
+    def _count(self, error: BaseException, *, skipped: bool) -> None:
+        """Only count it."""
+        with self._lock:
+            self._last_error = describe_error(error, self._url)
+            if skipped:
+                self._skipped += 1
+            elif isinstance(error, redis.ResponseError):
+                self._refusals += 1
+            else:
+                self._failures += 1
 
     def _record(self, error: BaseException, probe: bool) -> None:
         if isinstance(error, redis.ResponseError):

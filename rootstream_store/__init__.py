@@ -6,7 +6,7 @@ with Store.open("postgresql:///app", "redis://localhost/0", pool_size=20) as sto
     user = users.create(store, username="ann", email="ann@example.org", password="correct horse")
 """
 
-from rootstream_store import events, records
+from rootstream_store import events, live, records
 from rootstream_store.errors import (
     AlreadyExists,
     AuthenticationFailed,
@@ -65,6 +65,7 @@ __all__ = [
     "VersionConflict",
     "billing",
     "events",
+    "live",
     "query",
     "recordings",
     "records",

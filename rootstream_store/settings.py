@@ -71,6 +71,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """After a Redis failure no call waits for it again until this long has passed, but for the removal of a
     cached answer after a write."""
 
+    live_kept_messages: int = 100_000
+    """Live messages that Redis keeps for subscribers that come back, about."""
+    live_kept_seconds: float = 86_400.0
+    """No live message is kept for much longer than this. 0: no limit."""
+
     @classmethod
     def create(cls, **values: Any) -> Settings:
         """Settings from keyword arguments, checked; database_url and redis_url come from the environment
@@ -101,6 +106,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.redis_pool_size < 1:
             raise SettingsError(f"redis_pool_size must be at least 1, not {self.redis_pool_size}")
+        if not 1 <= self.live_kept_messages <= 2**31:
+            raise SettingsError(f"live_kept_messages must be from 1 to 2^31, not {self.live_kept_messages}")
         for names, zero in ((_BOUNDS, False), (_TIMES, True)):
             for name in names:
                 _check_seconds(name, getattr(self, name), zero=zero)
@@ -130,6 +137,7 @@ _TIMES = (
     "tcp_user_timeout",
     "retry_deadline",
     "redis_retry_after",
+    "live_kept_seconds",
 )
 # PostgreSQL and libpq keep times as 32-bit integers of milliseconds.
 _LONGEST = (2**31 - 1) // 1000

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -42,7 +43,7 @@ from rootstream_store.transaction import (
 if TYPE_CHECKING:
     import redis
 
-    from rootstream_store.cache import Subscription
+    from rootstream_store.cache import Feed, Subscription
     from rootstream_store.health import Health
 
 __all__ = ["Store"]
@@ -270,6 +271,10 @@ class Store(Db):
         connection of its own. Only messages sent while subscribed arrive; a Gap in between says that some may
         be missing."""
         return self._cache.subscribe(*channels, patterns=patterns)
+
+    def feed(self, since: str | datetime | None = None) -> Feed:
+        """The messages of the capped stream as they are in Redis: what `rootstream_store.live` reads."""
+        return self._cache.feed(since)
 
     def observe(self, observer: Observer | None) -> None:
         """Has `observer` called with the name and the work of each query from now on; it runs the work and

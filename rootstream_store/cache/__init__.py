@@ -8,42 +8,62 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeVar
+from datetime import datetime
+from typing import Any, Literal, TypeVar
 
-import msgspec
 import redis
 
 from rootstream_store.cache import keys
+from rootstream_store.cache._announcer import Announcer
 from rootstream_store.cache._cluster_wire import ClusterBreaker, ClusterWire
 from rootstream_store.cache._health import probe
+from rootstream_store.cache._report import CacheCounters, CacheHealth
 from rootstream_store.cache._wakes import Wakes
-from rootstream_store.cache.breaker import UNREACHED, Breaker, BreakerCounters, State, Unreached
+from rootstream_store.cache.breaker import UNREACHED, Breaker, BreakerCounters, Unreached
 from rootstream_store.cache.client import close_idle, connect, nodes_of, safe_url
-from rootstream_store.cache.effects import Delete, Effect, Invalidate, Publish, SetValue, Wake, run_effects
+from rootstream_store.cache.effects import (
+    Delete,
+    Effect,
+    Expire,
+    Invalidate,
+    Publish,
+    SetValue,
+    Wake,
+    run_effects,
+)
+from rootstream_store.cache.feed import Entry, Feed, Hole
 from rootstream_store.cache.lease import LeaseCache, LeaseCounters, Load
+from rootstream_store.cache.messages import Announce, Limits, StateChange, WriteAsk
 from rootstream_store.cache.pubsub import Gap, Message, Subscription, subscribe
-from rootstream_store.cache.wire import Ask, Script, Wire
+from rootstream_store.cache.wire import Ask, Command, Script, Wire
 from rootstream_store.errors import SettingsError, StoreClosed
 from rootstream_store.settings import Settings
 
 __all__ = [
     "UNREACHED",
+    "Announce",
     "Ask",
     "Cache",
     "CacheCounters",
     "CacheHealth",
     "Delete",
     "Effect",
+    "Entry",
+    "Expire",
+    "Feed",
     "Gap",
+    "Hole",
     "Invalidate",
     "Load",
     "Message",
     "Publish",
     "Script",
     "SetValue",
+    "StateChange",
     "Subscription",
     "Unreached",
     "Wake",
+    "WriteAsk",
     "connect",
     "keys",
     "run_effects",
@@ -52,54 +72,6 @@ __all__ = [
 
 
 T = TypeVar("T")
-
-
-class CacheCounters(msgspec.Struct, frozen=True, kw_only=True):
-    """What was counted since the cache was opened, in this process."""
-
-    hits: int = 0
-    """Answers from Redis."""
-    misses: int = 0
-    """Answers from the load function, for whatever reason."""
-    fills: int = 0
-    """Loaded values that Redis took."""
-    refused_fills: int = 0
-    """Loaded values that Redis did not take, since the key was written meanwhile: each would have been
-    stale."""
-    failures: int = 0
-    """Attempts that got no answer: no connection, a lost one, a timeout."""
-    refusals: int = 0
-    """Attempts that Redis answered with an error (out of memory, no permission, read-only)."""
-    skipped: int = 0
-    """Attempts not made since the breaker was open."""
-    opened: int = 0
-    """Times the breaker opened."""
-    lost_effects: int = 0
-    """Messages and plain values that did not reach Redis. Invalidations are not among them: those are
-    repeated."""
-
-
-class CacheHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """How Redis is doing, asked just now."""
-
-    enabled: bool
-    """False: the store was opened without Redis, and the rest says nothing."""
-    reachable: bool
-    latency_ms: float | None = None
-    """Time of one PING, the longest of a cluster's primaries. None: not reachable, or not all of them."""
-    breaker: State = "closed"
-    counters: CacheCounters
-    pending_invalidations: int = 0
-    """Keys that this process removes as soon as Redis is back."""
-    used_memory: int | None = None
-    """Bytes that the server has allocated, of a cluster all primaries together. None: not known."""
-    server_name: str | None = None
-    """redis, valkey or what else the server calls itself."""
-    server_version: str | None = None
-    url: str | None = None
-    """Without the password."""
-    error: str | None = None
-    """Why it is not reachable now, else the latest failure; without secrets. None: never failed."""
 
 
 class Cache:
@@ -139,6 +111,10 @@ class Cache:
             retry_after=settings.redis_retry_after,
         )
         self._wakes = Wakes(self._run_now)
+        self._limits = Limits(settings.live_kept_messages, settings.live_kept_seconds)
+        self._announcer = Announcer(
+            self._send_messages, self._is_there, self._count_lost, settings.redis_retry_after
+        )
 
     @property
     def enabled(self) -> bool:
@@ -192,6 +168,8 @@ class Cache:
         for effect in effects:
             if type(effect) is Wake:
                 self._wakes.add(effect)
+            elif type(effect) is Announce and effect.soon:
+                self._announcer.add(effect)
             else:
                 now.append(effect)
         if now:
@@ -203,24 +181,60 @@ class Cache:
             self._wakes.add(wake)
 
     def _run_now(self, effects: Sequence[Effect]) -> None:
-        failed = run_effects(self._wire, self._breaker, effects)
+        failed = run_effects(self._wire, self._breaker, effects, self._limits)
         if failed:
             invalid = [effect.key for effect in failed if isinstance(effect, Invalidate)]
             self._lease.remember(invalid)
-            with self._count_lock:
-                self._lost_effects += len(failed) - len(invalid)
+            self._count_lost(len(failed) - len(invalid))
+            if messages := sum(isinstance(effect, Announce) for effect in failed):
+                self._announcer.note_lost(messages)
         self._after_call()
+
+    def _send_messages(self, messages: Sequence[Announce]) -> bool:
+        failed = run_effects(self._wire, self._breaker, messages, self._limits)
+        self._after_call()
+        return not failed
+
+    def _is_there(self) -> bool:
+        # Of a cluster it is the node of the messages that counts.
+        return self._breaker.state == "closed" or self.read([("EXISTS", keys.MESSAGES)]) is not UNREACHED
+
+    def _count_lost(self, count: int) -> None:
+        with self._count_lock:
+            self._lost_effects += count
 
     def ask(self, ask: Ask[T]) -> T | Literal[Unreached.UNREACHED]:
         """What the script answers, or UNREACHED where there is no Redis, or it failed, refused or was not
         tried. It is sent once: after a lost answer nobody knows whether it ran."""
         if self._client is None:
             return UNREACHED
+        if isinstance(ask, WriteAsk):
+            ask = ask.within(self._limits)
         try:
             reply = self._breaker.attempt(lambda: self._wire.script(ask.script, ask.keys, ask.arguments))
         finally:
             self._after_call()
         return reply if reply is UNREACHED else ask.read(reply)
+
+    def read(self, commands: Sequence[Command]) -> list[Any] | Literal[Unreached.UNREACHED]:
+        """The replies of commands that only read, in one round trip; UNREACHED where there is no Redis, or it
+        failed, was not tried or refused one of them."""
+        if self._client is None:
+            return UNREACHED
+        try:
+            replies = self._breaker.attempt(lambda: self._wire.commands(commands))
+        finally:
+            self._after_call()
+        if replies is not UNREACHED and (
+            errors := [reply for reply in replies if isinstance(reply, redis.RedisError)]
+        ):
+            self._breaker.note_refusal(errors[0])
+            return UNREACHED
+        return replies
+
+    def feed(self, since: str | datetime | None = None) -> Feed:
+        """The messages of the capped stream from `since` on. See Feed. Closed with the store."""
+        return Feed(self.read, self.subscribe(keys.MESSAGES), since)
 
     def subscribe(
         self, *channels: str, patterns: Iterable[str] = (), timeout: float | None = None
@@ -292,6 +306,7 @@ class Cache:
         for subscription in list(self._subscriptions):
             subscription.close()
         self._wakes.close()
+        self._announcer.close()
         self._lease.close()
         if self._nodes is not None:
             self._nodes.close()

@@ -14,14 +14,29 @@ from collections.abc import Sequence
 import msgspec
 import redis
 
+from rootstream_store.cache._encode import encode
 from rootstream_store.cache.breaker import UNREACHED, Breaker
+from rootstream_store.cache.messages import WRITE, Announce, Limits, write
 from rootstream_store.cache.wire import Command, Wire
 from rootstream_store.errors import InvalidInput
 
-__all__ = ["Delete", "Effect", "Invalidate", "Publish", "SetValue", "Wake", "run_effects"]
+__all__ = [
+    "Announce",
+    "Delete",
+    "Effect",
+    "Expire",
+    "Invalidate",
+    "Publish",
+    "SetValue",
+    "Wake",
+    "encode",
+    "milliseconds",
+    "run_effects",
+]
 
 
 _log = logging.getLogger("rootstream_store.cache")
+_LIMITS = Limits()
 _LONGEST_TTL = 1e12
 """Seconds. Redis refuses what is beyond its 64-bit milliseconds."""
 
@@ -87,44 +102,59 @@ class Delete(msgspec.Struct, frozen=True):
         encode(self.key, "key")
 
 
-Effect = Publish | Wake | Invalidate | SetValue | Delete
+class Expire(msgspec.Struct, frozen=True):
+    """Have a plain key end in `ttl` seconds, above 0, if it is there. Raises InvalidInput."""
+
+    key: str
+    ttl: float
+
+    def __post_init__(self) -> None:
+        encode(self.key, "key")
+        milliseconds(self.ttl)
 
 
-def run_effects(wire: Wire, breaker: Breaker, effects: Sequence[Effect]) -> tuple[Effect, ...]:
+Effect = Publish | Wake | Invalidate | SetValue | Delete | Expire | Announce
+_Plain = Publish | Wake | Invalidate | SetValue | Delete | Expire
+
+
+def run_effects(
+    wire: Wire, breaker: Breaker, effects: Sequence[Effect], limits: Limits = _LIMITS
+) -> tuple[Effect, ...]:
     """Run the effects in one round trip and return those that are not known to have happened.
 
     Removals from the cache go first, so that whoever is woken by a message reads what is new; the rest keeps
-    its order. Never raises: the changes before it are committed.
+    its order, but for messages that must arrive: they are one script, and come last. Never raises: the
+    changes before it are committed.
     """
     failed = [effect for effect in effects if not isinstance(effect, Effect)]
     for stranger in failed:
         _log.error("not an effect, so nothing was sent for it: %s", type(stranger).__name__)
-    known = (effect for effect in effects if isinstance(effect, Effect))
-    ordered: list[Effect] = sorted(known, key=lambda effect: not isinstance(effect, Invalidate))
+    plain = [effect for effect in effects if isinstance(effect, _Plain)]
+    messages = [effect for effect in effects if isinstance(effect, Announce)]
+    ordered: list[_Plain] = sorted(plain, key=lambda effect: not isinstance(effect, Invalidate))
     commands = [_command(effect) for effect in ordered]
+    if messages:
+        names, arguments = write(messages, limits)
+        commands.append(("EVALSHA", WRITE.sha, len(names), *names, *arguments))
     if not commands:
         return tuple(failed)
 
     replies = breaker.attempt(lambda: wire.commands(commands))
     if replies is UNREACHED:
-        return (*failed, *ordered)
-    for effect, reply in zip(ordered, replies, strict=True):
+        return (*failed, *ordered, *messages)
+    for effect, reply in zip(ordered, replies, strict=False):
         if isinstance(reply, redis.RedisError):
             breaker.note_refusal(reply)
             failed.append(effect)
+    if messages:
+        reply = replies[-1]
+        if isinstance(reply, redis.exceptions.NoScriptError):
+            reply = breaker.attempt(lambda: wire.script(WRITE, names, arguments))
+        elif isinstance(reply, redis.RedisError):
+            breaker.note_refusal(reply)
+        if reply is UNREACHED or isinstance(reply, redis.RedisError):
+            failed.extend(messages)
     return tuple(failed)
-
-
-def encode(text: str, field: str) -> bytes:
-    """The bytes of a key or channel, whole: NUL, spaces and every character are kept. Raises InvalidInput."""
-    if not isinstance(text, str):
-        raise InvalidInput(field, f"must be text, not {type(text).__name__}")
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        raise InvalidInput(
-            field, "must be text that UTF-8 can hold (it has a lone surrogate)", text
-        ) from None
 
 
 def milliseconds(ttl: float, field: str = "ttl") -> int:
@@ -139,7 +169,7 @@ def milliseconds(ttl: float, field: str = "ttl") -> int:
     return max(1, int(ttl * 1000))
 
 
-def _command(effect: Effect) -> Command:
+def _command(effect: _Plain) -> Command:
     match effect:
         case Publish(channel, payload):
             return (
@@ -151,6 +181,8 @@ def _command(effect: Effect) -> Command:
             return "PUBLISH", encode(channel, "channel"), payload
         case Invalidate(key) | Delete(key):
             return "UNLINK", encode(key, "key")
+        case Expire(key, ttl):
+            return "PEXPIRE", encode(key, "key"), milliseconds(ttl)
         case SetValue(key, value, ttl):
             setting = "SET", encode(key, "key"), _value(value)
             return setting if ttl is None else (*setting, "PX", milliseconds(ttl))

@@ -7,11 +7,28 @@ import re
 
 from rootstream_store.errors import InvalidInput
 
-__all__ = ["APPENDED", "LIVE_TTL", "SESSION_TTL", "VIEWERS_TTL", "events", "live", "session", "viewers"]
+__all__ = [
+    "APPENDED",
+    "LIVE_TTL",
+    "MESSAGES",
+    "MESSAGES_START",
+    "SESSION_TTL",
+    "VIEWERS_TTL",
+    "events",
+    "live",
+    "session",
+    "state",
+    "viewers",
+]
 
 APPENDED = "events:appended"
 """Channel that says that events were appended; the message is the last position. Readers look for themselves:
 a message may be lost, or overtake the horizon."""
+
+MESSAGES = "live:messages"
+"""The capped stream of all live messages, and the channel that wakes its readers with the newest id."""
+MESSAGES_START = "{live:messages}:start"
+"""The number that the stream began with: one that comes back empty begins with another."""
 
 SESSION_TTL = 24 * 3600.0
 """Seconds that a login session stays cached."""
@@ -45,6 +62,11 @@ def viewers(stream_id: int) -> str:
 def events(stream_id: int) -> str:
     """Channel of the messages about this stream."""
     return f"stream:{_stream(stream_id)}:events"
+
+
+def state(stream_id: int) -> str:
+    """Key of the live state of this stream, in the slot of the messages."""
+    return f"{{{MESSAGES}}}:state:{_stream(stream_id)}"
 
 
 def _stream(stream_id: int) -> int:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from rootstream_store.cache import Effect, Publish, keys
+from rootstream_store import live
+from rootstream_store.cache import Delete, Effect, Expire, Invalidate, Publish, keys
 from rootstream_store.errors import Conflict, InvalidInput
 from rootstream_store.flow import Flow, after_commit, maybe, one
 from rootstream_store.queries import Query, query
 from rootstream_store.records import Stream, StreamSession
 
-__all__ = ["cached_of", "check_count", "gone_off_air", "gone_on_air", "not_on_air", "stop"]
+__all__ = [
+    "cached_of",
+    "check_count",
+    "deleted_on_air",
+    "gone_off_air",
+    "gone_on_air",
+    "not_on_air",
+    "revoked",
+    "stop",
+]
 
 _GET = query("streams/get", Stream)
 _GET_SESSION = query("stream_sessions/get", StreamSession)
@@ -30,14 +40,43 @@ def cached_of(stream_id: int) -> tuple[str, ...]:
     return keys.live(stream_id), keys.viewers(stream_id)
 
 
-def gone_on_air(stream_id: int) -> Effect:
+def gone_on_air(session: StreamSession) -> tuple[Effect, ...]:
     """What is told when a broadcast has begun."""
-    return Publish(keys.events(stream_id), "started")
+    started = live.StreamStarted(
+        stream_id=session.stream_id, session_id=session.id, started_at=session.session_start
+    )
+    return Publish(keys.events(session.stream_id), "started"), live.announce(started)
 
 
-def gone_off_air(stream_id: int) -> Effect:
-    """What is told when a broadcast has ended."""
-    return Publish(keys.events(stream_id), "ended")
+def gone_off_air(session: StreamSession) -> tuple[Effect, ...]:
+    """What is told when a broadcast has ended. Its live state ends soon, but not before all have read it."""
+    stopped = live.StreamStopped(
+        stream_id=session.stream_id,
+        session_id=session.id,
+        ended_at=session.session_end,
+        duration_seconds=session.duration_seconds,
+        peak_viewers=session.peak_viewers,
+    )
+    return (
+        Publish(keys.events(session.stream_id), "ended"),
+        Expire(keys.state(session.stream_id), live.ENDED_STATE_TTL),
+        live.announce(stopped),
+    )
+
+
+def deleted_on_air(stream_id: int) -> tuple[Effect, ...]:
+    """What is told when a stream on air was deleted."""
+    return (
+        Publish(keys.events(stream_id), "ended"),
+        Delete(keys.state(stream_id)),
+        live.announce(live.StreamStopped(stream_id=stream_id, is_deleted=True)),
+    )
+
+
+def revoked(user_id: int, token_hash: bytes) -> tuple[Effect, ...]:
+    """What a login session that has ended needs: nobody may be answered from the cache, and all are told."""
+    message = live.SessionRevoked(user_id=user_id, session_id=live.session_id(token_hash))
+    return Invalidate(keys.session(token_hash)), live.announce(message)
 
 
 def not_on_air(stream_id: int, refused: Query[Any]) -> Flow[Conflict]:
@@ -50,7 +89,7 @@ def stop(stream_id: int, session_id: int | None) -> Flow[StreamSession]:
     """Ends the broadcast; with a session_id only if that is the one on air. Raises Conflict, NotFound."""
     session = yield from maybe(_STOP, stream_id=stream_id, session_id=session_id)
     if session is not None:
-        yield from after_commit(gone_off_air(stream_id))
+        yield from after_commit(*gone_off_air(session))
         return session
     if session_id is None:
         raise (yield from not_on_air(stream_id, _STOP))

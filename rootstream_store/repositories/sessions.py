@@ -13,13 +13,15 @@ from typing import Final
 
 import msgspec
 
+from rootstream_store import live
 from rootstream_store._limit import check_limit
-from rootstream_store.cache import Invalidate, keys
+from rootstream_store.cache import keys
 from rootstream_store.db import CachedQuery, Db, repository
 from rootstream_store.errors import AuthenticationFailed, InvalidInput, PermissionDenied
 from rootstream_store.flow import Flow, after_commit, cached, maybe, one, rows, run
 from rootstream_store.queries import Query, query
 from rootstream_store.records import CreatedSession, Session, User
+from rootstream_store.repositories import _live
 from rootstream_store.secret import Secret
 
 __all__ = [
@@ -47,7 +49,7 @@ _VALIDATE = CachedQuery(
     expires=lambda session: session.expires_at,
 )
 _TOUCH = query("sessions/touch", Session)
-_REVOKE = query("sessions/revoke", bytes)
+_REVOKE = query("sessions/revoke", int)
 _REVOKE_ALL = query("sessions/revoke_all", bytes)
 _LIST_ACTIVE = query("sessions/list_active", Session)
 _DELETE_EXPIRED: Query[None] = query("sessions/delete_expired")
@@ -95,6 +97,13 @@ def _create(
     if session is None:
         user = yield from one(_GET_USER, user_id=user_id)
         raise PermissionDenied(f"user {user.id} is inactive and may not log in", query=_CREATE.file)
+    created = live.SessionCreated(
+        user_id=user_id,
+        session_id=live.session_id(session.token_hash),
+        expires_at=session.expires_at,
+        device_id=device_id,
+    )
+    yield from after_commit(live.announce(created))
     return CreatedSession(**msgspec.structs.asdict(session), token=token)
 
 
@@ -143,7 +152,9 @@ def revoke_hash(db: Db, token_hash: bytes) -> None:
 
 
 def _revoke(token_hash: bytes) -> Flow[None]:
-    yield from one(_REVOKE, token_hash=token_hash)
+    user_id = yield from one(_REVOKE, token_hash=token_hash)
+    message = live.SessionRevoked(user_id=user_id, session_id=live.session_id(token_hash))
+    yield from after_commit(live.announce(message))
 
 
 @repository
@@ -155,7 +166,7 @@ def revoke_all(db: Db, user_id: int, *, except_token: str | Secret | None = None
 
 def _revoke_all(user_id: int, kept_hash: bytes | None) -> Flow[int]:
     ended = yield from rows(_REVOKE_ALL, user_id=user_id, kept_hash=kept_hash)
-    yield from after_commit(*(Invalidate(keys.session(token_hash)) for token_hash in ended))
+    yield from after_commit(*(effect for token in ended for effect in _live.revoked(user_id, token)))
     return len(ended)
 
 

@@ -201,7 +201,7 @@ def start(
         if session is None:
             yield from one(_GET, stream_id=stream_id)
             raise Conflict(f"stream {stream_id} is already live", query=_START.file)
-        yield from after_commit(_live.gone_on_air(stream_id))
+        yield from after_commit(*_live.gone_on_air(session))
         return session
 
     return db.flow(steps(), invalidates=_live.cached_of(stream_id))
@@ -295,7 +295,7 @@ def delete(db: Db, stream_id: int) -> None:
     def steps() -> Flow[None]:
         was_live = yield from one(_DELETE, stream_id=stream_id)
         if was_live:
-            yield from after_commit(_live.gone_off_air(stream_id))
+            yield from after_commit(*_live.deleted_on_air(stream_id))
 
     return db.flow(steps(), invalidates=_live.cached_of(stream_id))
 

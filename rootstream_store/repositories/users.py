@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from rootstream_store import live
 from rootstream_store._limit import check_limit
-from rootstream_store.cache import Invalidate, keys
+from rootstream_store.cache import Invalidate
 from rootstream_store.db import Db, repository
 from rootstream_store.errors import AuthenticationFailed
 from rootstream_store.flow import Flow, after_commit, atomically, compute, maybe, one, rows
@@ -160,7 +161,8 @@ def update_profile(
     avatar_url: str | Unset | None = UNSET,
 ) -> User:
     """Changes what is given; None clears it. Raises NotFound, InvalidInput."""
-    return db.one(
+    steps = _change(
+        "profile",
         _UPDATE_PROFILE,
         user_id=user_id,
         set_display_name=display_name is not UNSET,
@@ -168,12 +170,13 @@ def update_profile(
         set_avatar_url=avatar_url is not UNSET,
         avatar_url=None if avatar_url is UNSET else avatar_url,
     )
+    return db.flow(steps)
 
 
 @repository
 def set_email(db: Db, user_id: int, email: str) -> User:
     """Changes the address; a new one is not verified. Raises NotFound, InvalidInput, AlreadyExists."""
-    return db.one(_SET_EMAIL, user_id=user_id, email=email)
+    return db.flow(_change("email", _SET_EMAIL, user_id=user_id, email=email))
 
 
 @repository
@@ -187,7 +190,7 @@ def set_password(db: Db, user_id: int, password: str | Secret) -> User:
 
 def _set_password(user_id: int, password: str | Secret) -> Flow[User]:
     password_hash = yield from compute(hash_password, password)
-    steps = _change_and_revoke(_SET_PASSWORD, user_id, password_hash=password_hash)
+    steps = _change_and_revoke("password", _SET_PASSWORD, user_id, password_hash=password_hash)
     return (yield from atomically(steps))
 
 
@@ -229,19 +232,19 @@ def record_login(db: Db, user_id: int) -> User:
 @repository
 def verify(db: Db, user_id: int) -> User:
     """Notes that the e-mail address was confirmed. Raises NotFound."""
-    return db.one(_VERIFY, user_id=user_id)
+    return db.flow(_change("verified", _VERIFY, user_id=user_id))
 
 
 @repository
 def activate(db: Db, user_id: int) -> User:
     """Lets the user log in again; sessions that were revoked stay so. Raises NotFound."""
-    return db.one(_SET_ACTIVE, user_id=user_id, is_active=True)
+    return db.flow(_change("activated", _SET_ACTIVE, user_id=user_id, is_active=True))
 
 
 @repository
 def deactivate(db: Db, user_id: int) -> User:
     """Refuses every login of the user from now on, and revokes their sessions. Raises NotFound."""
-    return db.flow(_change_and_revoke(_SET_ACTIVE, user_id, is_active=False), atomic=True)
+    return db.flow(_change_and_revoke("deactivated", _SET_ACTIVE, user_id, is_active=False), atomic=True)
 
 
 @repository
@@ -257,15 +260,33 @@ def _delete(user_id: int) -> Flow[None]:
     for stream in (yield from rows(_LIST_STREAMS, user_id=user_id)):
         yield from after_commit(*map(Invalidate, _live.cached_of(stream.id)))
         if stream.is_live:
-            yield from after_commit(_live.gone_off_air(stream.id))
+            yield from after_commit(*_live.deleted_on_air(stream.id))
     ended = yield from rows(_DELETE, user_id=user_id)
-    yield from after_commit(*(Invalidate(keys.session(token_hash)) for token_hash in ended))
+    yield from after_commit(*(effect for token in ended for effect in _live.revoked(user_id, token)))
+    yield from after_commit(live.announce(live.UserUpdated(user_id=user_id, change="deleted")))
 
 
-def _change_and_revoke(change: Query[User], user_id: int, **params: object) -> Flow[User]:
+def _change_and_revoke(change: str, statement: Query[User], user_id: int, **params: object) -> Flow[User]:
     # In this order, as in _delete: once the change locks the row, no session can be made that is not seen
     # here.
-    user = yield from one(change, user_id=user_id, **params)
+    user = yield from _change(change, statement, user_id=user_id, **params)
     ended = yield from rows(_REVOKE_SESSIONS, user_id=user_id, kept_hash=None)
-    yield from after_commit(*(Invalidate(keys.session(token_hash)) for token_hash in ended))
+    yield from after_commit(*(effect for token in ended for effect in _live.revoked(user_id, token)))
+    return user
+
+
+def _change(change: str, statement: Query[User], **params: object) -> Flow[User]:
+    """The user as changed by the statement, and all are told."""
+    user = yield from one(statement, **params)
+    message = live.UserUpdated(
+        user_id=user.id,
+        change=change,
+        username=user.username,
+        display_name=user.display_name,
+        avatar_url=user.avatar_url,
+        is_verified=user.is_verified,
+        is_active=user.is_active,
+        updated_at=user.updated_at,
+    )
+    yield from after_commit(live.announce(message))
     return user

@@ -25,7 +25,7 @@ _log = logging.getLogger("rootstream_store.cache")
 
 MOST_WAITING: Final = 20_000
 """Messages that wait to be sent; beyond it the oldest is dropped, counted and told."""
-PAUSE: Final = 0.005
+PAUSE: Final = 0.01
 """Seconds between two sendings: what comes meanwhile goes together."""
 _MOST_AT_ONCE: Final = 256
 _MOST_BYTES_AT_ONCE: Final = 262_144
@@ -129,7 +129,10 @@ class Announcer:
                 self._pushes.get()
             self._is_asleep = False
             while (self._waiting or self._missing) and not self._stop.is_set():
-                self._stop.wait(PAUSE if self._round() else self._retry_after)
+                if not self._round():
+                    self._stop.wait(self._retry_after)
+                elif len(self._waiting) < _MOST_AT_ONCE:
+                    self._stop.wait(PAUSE)
         while self._waiting or self._missing:
             if not self._round():
                 self._lost(len(self._waiting))

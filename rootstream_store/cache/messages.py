@@ -153,11 +153,12 @@ else
   number = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 end
 local is_new, last = not newest, nil
+local time = whole(ms) .. '-'
 
 local function emit(topic, payload)
   if is_new then redis.call('SET', KEYS[2], whole(number + 1)) is_new = false end
   number = number + 1
-  last = whole(ms) .. '-' .. whole(number)
+  last = time .. whole(number)
   redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], last, 't', topic, 'm', payload)
   return last
 end
@@ -191,12 +192,12 @@ local function change(topic, payload, key)
   for i = 1, tonumber(take()) do removed[i] = take() end
   if not fits then return {{0, version, meta[2] or ''}} end
 
-  local fields = math.max(0, redis.call('HLEN', key) - 3)
+  local more = 0
   for i = 1, #set, 2 do
     local before = redis.call('HSTRLEN', key, set[i])
     bytes = bytes + #set[i + 1] - before
     if before == 0 then
-      fields = fields + 1
+      more = more + 1
       bytes = bytes + #set[i] - 1
     end
   end
@@ -205,11 +206,12 @@ local function change(topic, payload, key)
     local before = redis.call('HSTRLEN', key, removed[i])
     if before > 0 then
       gone[#gone + 1] = removed[i]
-      fields = fields - 1
+      more = more - 1
       bytes = bytes - before - #removed[i] + 1
     end
   end
-  if fields > most_fields or bytes > most_bytes then return {{-1, version, meta[2] or ''}} end
+  if more > 0 and meta[1] then more = more + redis.call('HLEN', key) - 3 end
+  if more > most_fields or bytes > most_bytes then return {{-1, version, meta[2] or ''}} end
 
   epoch = meta[2] or epoch
   version = version + 1

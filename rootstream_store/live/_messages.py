@@ -167,7 +167,7 @@ class RawMessage(msgspec.Struct, frozen=True):
     """The decoded JSON. None: it is no JSON."""
 
 
-class Received(msgspec.Struct, frozen=True):
+class Received(msgspec.Struct, frozen=True, gc=False):
     """A message as a subscriber gets it."""
 
     id: str

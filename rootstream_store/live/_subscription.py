@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from fnmatch import translate
 from types import TracebackType
@@ -78,6 +79,9 @@ class LiveSubscription:
         None as timeout: waits until one comes. A Redis that is away is waited for in the same way. Raises
         SettingsError or PermissionDenied when Redis is back and refuses the user.
         """
+        if self._ready and not self._feed.closed:
+            with suppress(IndexError):  # another thread took it
+                return self._ready.popleft()
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self._reading.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
             return None

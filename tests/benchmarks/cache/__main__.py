@@ -13,11 +13,12 @@ from rootstream_store import Store
 
 from .._harness import durable_servers, on_one_cpu
 from .._suite import add_options, finish
-from . import hits
+from . import fanout, hits
 from ._bench import Bench
 
 _GROUPS = {
     "hits": hits.run,
+    "fanout": fanout.run,
 }
 
 

@@ -5,7 +5,6 @@ Whatever Redis does, reads are answered (by the load function, from PostgreSQL) 
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -14,11 +13,10 @@ from typing import Any, Literal, TypeVar
 import redis
 
 from rootstream_store.cache import keys
-from rootstream_store.cache._announcer import Announcer
 from rootstream_store.cache._cluster_wire import ClusterBreaker, ClusterWire
 from rootstream_store.cache._health import probe
 from rootstream_store.cache._report import CacheCounters, CacheHealth
-from rootstream_store.cache._wakes import Wakes
+from rootstream_store.cache._runner import Runner
 from rootstream_store.cache.breaker import UNREACHED, Breaker, BreakerCounters, Unreached
 from rootstream_store.cache.client import close_idle, connect, nodes_of, safe_url
 from rootstream_store.cache.effects import (
@@ -83,8 +81,6 @@ class Cache:
 
     def __init__(self, settings: Settings) -> None:
         self._closed = False
-        self._lost_effects = 0
-        self._count_lock = threading.Lock()
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._client: redis.Redis | None = None
         if settings.redis_url is None:
@@ -110,10 +106,13 @@ class Cache:
             timeout=settings.redis_timeout,
             retry_after=settings.redis_retry_after,
         )
-        self._wakes = Wakes(self._run_now)
-        self._limits = Limits(settings.live_kept_messages, settings.live_kept_seconds)
-        self._announcer = Announcer(
-            self._send_messages, self._is_there, self._count_lost, settings.redis_retry_after
+        self._runner = Runner(
+            self._wire,
+            self._breaker,
+            self._lease,
+            limits=Limits(settings.live_kept_messages, settings.live_kept_seconds),
+            retry_after=settings.redis_retry_after,
+            after_call=self._after_call,
         )
 
     @property
@@ -162,46 +161,13 @@ class Cache:
     def run(self, effects: Sequence[Effect]) -> None:
         """Run effects in one round trip. What fails is counted and logged; invalidations are repeated until
         done."""
-        if self._client is None or not effects:
-            return
-        now: list[Effect] = []
-        for effect in effects:
-            if type(effect) is Wake:
-                self._wakes.add(effect)
-            elif type(effect) is Announce and effect.soon:
-                self._announcer.add(effect)
-            else:
-                now.append(effect)
-        if now:
-            self._run_now(now)
+        if self._client is not None and effects:
+            self._runner.run(effects)
 
     def wake(self, wake: Wake) -> None:
         """Have subscribers woken soon. Costs the caller next to nothing, whatever Redis does."""
         if self._client is not None:
-            self._wakes.add(wake)
-
-    def _run_now(self, effects: Sequence[Effect]) -> None:
-        failed = run_effects(self._wire, self._breaker, effects, self._limits)
-        if failed:
-            invalid = [effect.key for effect in failed if isinstance(effect, Invalidate)]
-            self._lease.remember(invalid)
-            self._count_lost(len(failed) - len(invalid))
-            if messages := sum(isinstance(effect, Announce) for effect in failed):
-                self._announcer.note_lost(messages)
-        self._after_call()
-
-    def _send_messages(self, messages: Sequence[Announce]) -> bool:
-        failed = run_effects(self._wire, self._breaker, messages, self._limits)
-        self._after_call()
-        return not failed
-
-    def _is_there(self) -> bool:
-        # Of a cluster it is the node of the messages that counts.
-        return self._breaker.state == "closed" or self.read([("EXISTS", keys.MESSAGES)]) is not UNREACHED
-
-    def _count_lost(self, count: int) -> None:
-        with self._count_lock:
-            self._lost_effects += count
+            self._runner.wake(wake)
 
     def ask(self, ask: Ask[T]) -> T | Literal[Unreached.UNREACHED]:
         """What the script answers, or UNREACHED where there is no Redis, or it failed, refused or was not
@@ -209,7 +175,7 @@ class Cache:
         if self._client is None:
             return UNREACHED
         if isinstance(ask, WriteAsk):
-            ask = ask.within(self._limits)
+            ask = ask.within(self._runner.limits)
         try:
             reply = self._breaker.attempt(lambda: self._wire.script(ask.script, ask.keys, ask.arguments))
         finally:
@@ -271,7 +237,7 @@ class Cache:
             refusals=breaker.refusals,
             skipped=breaker.skipped,
             opened=breaker.opened,
-            lost_effects=self._lost_effects,
+            lost_effects=self._runner.lost,
         )
 
     def health(self) -> CacheHealth:
@@ -305,8 +271,7 @@ class Cache:
             return
         for subscription in list(self._subscriptions):
             subscription.close()
-        self._wakes.close()
-        self._announcer.close()
+        self._runner.close()
         self._lease.close()
         if self._nodes is not None:
             self._nodes.close()

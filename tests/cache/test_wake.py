@@ -139,7 +139,7 @@ def test_a_forked_child_sends_by_a_thread_of_its_own(cache: Cache) -> None:
             status = 1
             try:
                 cache.wake(Wake(CHANNEL, 5))
-                until(lambda: not cache._wakes._pending and cache._wakes._is_asleep)
+                until(lambda: not cache._runner._wakes._pending and cache._runner._wakes._is_asleep)
                 status = 0
             finally:
                 os._exit(status)

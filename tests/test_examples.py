@@ -98,6 +98,22 @@ def test_the_example_of_subscriptions_tells_what_it_did() -> None:
     assert lags == [*(f"mails {n} is 0 behind" for n in range(4)), "sales 0 is 0 behind"]
 
 
+def test_the_page_on_live_state_quotes_its_example_and_what_it_prints() -> None:
+    page = (_ROOT / "docs/live.md").read_text(encoding="utf-8")
+    quoted, rest = page.split("docs/examples/live.py, held equal by a test -->\n```python\n", 1)[1].split(
+        "```", 1
+    )
+    assert quoted == (_ROOT / "docs/examples/live.py").read_text(encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, _ROOT / "docs/examples/live.py"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout == rest.split("```\n", 1)[1].split("```", 1)[0]
+
+
 def test_readme_lists_every_setting_with_its_default() -> None:
     from rootstream_store import Settings
 

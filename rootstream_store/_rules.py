@@ -51,6 +51,7 @@ RULES = {
     "usage_logs_event_type_format": "must be 1 to 64 of a-z, 0-9 and _, beginning with a letter",
     "usage_logs_bytes_transferred_range": "must be at least 0",
     "usage_logs_duration_seconds_range": "must be at least 0",
+    "cache_invalidations_key_length": "must be 1 to 1024 characters",
     "event_segments_version_order": "must begin at version 1 or later and end at that version or later",
     "event_segments_position_order": "must not end before it begins",
     "event_segments_event_count_sum": "must be the number of versions, and of the values of each column",

@@ -85,6 +85,8 @@ _METRICS: dict[str, tuple[_Kind, str, tuple[str, ...]]] = {
     "redis_refusals": (_C, "Attempts that Redis answered with an error.", ()),
     "redis_skipped": (_C, "Attempts not made, since the breaker was open.", ()),
     "redis_effects_lost": (_C, "Messages and plain values that did not reach Redis.", ()),
+    "cache_invalidations_waiting": (_G, "Changes whose keys nobody has removed from Redis yet.", ()),
+    "cache_invalidations_oldest_seconds": (_G, "Age of the oldest of them, 0 when there is none.", ()),
     "migration_version": (_G, "The highest applied migration.", ()),
     "migrations_pending": (_G, "Migrations still to be applied.", ()),
     "migration_problems": (_G, "Migrations that `migrate apply` would refuse.", ()),
@@ -130,6 +132,9 @@ def collect(pool: Pool, cache: Cache) -> Iterable[Metric]:
     _add_pool(families, health.pool)
     if health.redis.enabled:
         _add_redis(families, health.redis)
+        if health.invalidations.waiting is not None:
+            families.set("cache_invalidations_waiting", health.invalidations.waiting)
+            families.set("cache_invalidations_oldest_seconds", health.invalidations.oldest_seconds or 0.0)
     if health.postgres.reachable:
         _add_sizes(families, pool)
         # A standby does not know up to where the log is complete; an empty database has no subscriptions.

@@ -99,6 +99,11 @@ class Db(ABC):
         """Many statements in one round trip, all or none: `with db.batch() as batch: answer = batch.one(q,
         …)`, then `answer.value`."""
 
+    @property
+    @abstractmethod
+    def has_cache(self) -> bool:
+        """Whether `cached` may be answered from Redis. False: always from PostgreSQL."""
+
     @abstractmethod
     def cached(self, query: CachedQuery[R], /, **params: object) -> R | None:
         """The one row or None, from Redis when it is known there. In a transaction always from PostgreSQL."""

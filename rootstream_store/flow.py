@@ -6,7 +6,7 @@ user_id=1)`. `db.flow(...)` runs it. The steps say what is to be done; only the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from rootstream_store.cache import Ask, Effect
@@ -22,6 +22,8 @@ __all__ = [
     "cached",
     "compute",
     "drive",
+    "has_cache",
+    "invalidating",
     "maybe",
     "one",
     "rows",
@@ -60,6 +62,12 @@ def run(query: Query[Any], /, **params: object) -> Flow[int]:
     return result
 
 
+def has_cache() -> Flow[bool]:
+    """Whether `cached` may be answered from Redis, so that two small answers may be better than one."""
+    result: bool = yield lambda db: db.has_cache
+    return result
+
+
 def cached(query: CachedQuery[R], /, **params: object) -> Flow[R | None]:
     """The one row or None, from Redis when it is known there."""
     result: R | None = yield lambda db: db.cached(query, **params)
@@ -81,6 +89,12 @@ def compute(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Flow
 def atomically(steps: Flow[T]) -> Flow[T]:
     """`steps` in a transaction of their own, so that no connection is held during the steps around them."""
     result: T = yield lambda db: db.flow(steps, atomic=True)
+    return result
+
+
+def invalidating(keys: Sequence[str], steps: Flow[T]) -> Flow[T]:
+    """`steps`, which make the cached answers of `keys` untrue; for keys that are known only on the way."""
+    result: T = yield lambda db: db.flow(steps, invalidates=keys)
     return result
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from rootstream_store import migrations
+from rootstream_store._invalidations import get_backlog
 from rootstream_store._probe import deadline, probe
 from rootstream_store.cache import Cache, CacheHealth
 from rootstream_store.database import Connection, Pool, fetch_one
@@ -23,10 +24,22 @@ from rootstream_store.errors import (
 from rootstream_store.queries import query
 from rootstream_store.settings import redact
 
-__all__ = ["Health", "MigrationHealth", "PoolHealth", "PostgresHealth", "Server", "check"]
+__all__ = [
+    "Health",
+    "InvalidationHealth",
+    "MigrationHealth",
+    "PoolHealth",
+    "PostgresHealth",
+    "Server",
+    "check",
+]
 
 _POOL_WAIT = 0.5
 """Seconds in which a pool must have a connection to spare; a burst of calls is over sooner."""
+_LONGEST_BACKLOG = 60.0
+"""Seconds after which an invalidation is late: a process that uses the cache looks twice a second."""
+_INVALIDATIONS_SINCE = 9
+"""The migration that made their table."""
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +117,17 @@ class MigrationHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Why it could not be read."""
 
 
+class InvalidationHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """Changes whose keys wait to be removed from Redis."""
+
+    waiting: int | None = None
+    """At most 100,000 are counted. None: could not be read, or the schema is older."""
+    oldest_seconds: float | None = None
+    """Age of the oldest. None: none waits, or as above."""
+    error: str | None = None
+    """Why it could not be read."""
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """Made by `Store.health()`. `msgspec.json.encode` makes JSON of it; it holds no secret."""
 
@@ -114,6 +138,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     postgres: PostgresHealth
     pool: PoolHealth
     redis: CacheHealth
+    invalidations: InvalidationHealth
     migrations: MigrationHealth
     version: str | None
     """Of this library. None: it is not installed but run from a checkout."""
@@ -134,20 +159,22 @@ def check(pool: Pool, cache: Cache) -> Health:
         with probe(pool.settings) as connection:
             postgres = _postgres(pool, connection)
             schema = _schema(connection)
+            waiting = _invalidations(connection, schema)
         exhausted = _is_exhausted(pool)
     except (Unavailable, PermissionDenied, SettingsError) as error:
-        postgres, schema = _through_pool(pool, error)
+        postgres, schema, waiting = _through_pool(pool, error)
     except RootStreamError as error:
-        postgres, schema = _unreachable(pool, error)
+        postgres, schema, waiting = _unreachable(pool, error)
     redis = cache.health()
     state = _pool_health(pool, exhausted=exhausted)
-    reasons = tuple(_reasons(postgres, state, redis, schema))
+    reasons = tuple(_reasons(postgres, state, redis, schema, waiting))
     return Health(
         status="down" if not postgres.reachable else "degraded" if reasons else "ok",
         reasons=reasons,
         postgres=postgres,
         pool=state,
         redis=redis,
+        invalidations=waiting,
         migrations=schema,
         version=_version(),
     )
@@ -184,24 +211,41 @@ def _schema(connection: Connection) -> MigrationHealth:
     )
 
 
-def _through_pool(pool: Pool, error: RootStreamError) -> tuple[PostgresHealth, MigrationHealth]:
+def _invalidations(connection: Connection, schema: MigrationHealth) -> InvalidationHealth:
+    if schema.version is not None and schema.version < _INVALIDATIONS_SINCE:
+        return InvalidationHealth()
+    try:
+        backlog = get_backlog(connection)
+    except (Unavailable, Timeout):
+        raise
+    except RootStreamError as error:
+        return InvalidationHealth(error=error.message)
+    return InvalidationHealth(waiting=backlog.waiting, oldest_seconds=backlog.oldest_seconds)
+
+
+_Seen = tuple[PostgresHealth, MigrationHealth, InvalidationHealth]
+
+
+def _through_pool(pool: Pool, error: RootStreamError) -> _Seen:
     """The server refused one more connection (max_connections, a new password): the pool's may still work."""
     try:
         connection = pool.acquire(timeout=_POOL_WAIT)
         try:
             with deadline(connection, pool.settings.connect_timeout):
-                return _postgres(pool, connection, error), _schema(connection)
+                postgres, schema = _postgres(pool, connection, error), _schema(connection)
+                return postgres, schema, _invalidations(connection, schema)
         finally:
             pool.release(connection)
     except (Unavailable, Timeout):
         return _unreachable(pool, error)
 
 
-def _unreachable(pool: Pool, error: RootStreamError) -> tuple[PostgresHealth, MigrationHealth]:
+def _unreachable(pool: Pool, error: RootStreamError) -> _Seen:
     url = redact(pool.settings.database_url)
     return (
         PostgresHealth(reachable=False, url=url, error=error.message),
         MigrationHealth(error="PostgreSQL does not answer"),
+        InvalidationHealth(error="PostgreSQL does not answer"),
     )
 
 
@@ -240,7 +284,11 @@ def _pool_health(pool: Pool, *, exhausted: bool) -> PoolHealth:
 
 
 def _reasons(
-    postgres: PostgresHealth, pool: PoolHealth, redis: CacheHealth, schema: MigrationHealth
+    postgres: PostgresHealth,
+    pool: PoolHealth,
+    redis: CacheHealth,
+    schema: MigrationHealth,
+    waiting: InvalidationHealth,
 ) -> list[str]:
     reasons: list[str] = []
     if postgres.error:
@@ -253,6 +301,12 @@ def _reasons(
         reasons.append(f"pool {pool.name!r} exhausted: {busy}")
     if redis.enabled and not redis.reachable:
         reasons.append(f"Redis: {redis.error}")
+    if redis.enabled and postgres.reachable:
+        if waiting.error and not schema.error:
+            reasons.append(f"invalidations: {waiting.error}")
+        elif waiting.oldest_seconds is not None and waiting.oldest_seconds > _LONGEST_BACKLOG:
+            seconds = f"{waiting.oldest_seconds:.0f} s"
+            reasons.append(f"invalidations: {waiting.waiting} wait for Redis, the oldest for {seconds}")
     if postgres.reachable:
         if schema.pending:
             reasons.append(f"migrations: {len(schema.pending)} pending, from {schema.pending[0]} on")

@@ -38,6 +38,7 @@ __all__ = [
     "Session",
     "Snapshot",
     "Stream",
+    "StreamInfo",
     "StreamSession",
     "SubscriptionLag",
     "UsageTotal",
@@ -95,8 +96,8 @@ class CreatedSession(Session, kw_only=True):
     token: Secret
 
 
-class Stream(Record, kw_only=True):
-    """A channel of a user. The stream key is not part of it: see `streams.get_key`."""
+class StreamInfo(Record, kw_only=True):
+    """A channel of a user without the figures of its broadcast, which each report of an encoder changes."""
 
     id: int
     user_id: int
@@ -105,6 +106,17 @@ class Stream(Record, kw_only=True):
     stream_url: str | None
     thumbnail_url: str | None
     is_live: bool
+    is_public: bool
+    created_at: datetime
+    started_at: datetime | None
+    """Start of the broadcast on air or, while off air, of the last one. None: never on air."""
+    ended_at: datetime | None
+    """End of the last broadcast. None: never ended one, or on air now."""
+
+
+class Stream(StreamInfo, kw_only=True):
+    """A channel of a user. The stream key is not part of it: see `streams.get_key`."""
+
     viewer_count: int
     """Viewers at the last stats update; 0 while off air."""
     bitrate_kbps: int | None
@@ -113,13 +125,7 @@ class Stream(Record, kw_only=True):
     fps: float | None
     """Frames per second."""
     codec: str | None
-    is_public: bool
-    created_at: datetime
     updated_at: datetime
-    started_at: datetime | None
-    """Start of the broadcast on air or, while off air, of the last one. None: never on air."""
-    ended_at: datetime | None
-    """End of the last broadcast. None: never ended one, or on air now."""
 
 
 class CreatedStream(Stream, kw_only=True):

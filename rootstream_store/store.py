@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import msgspec
 import psycopg
 
+from rootstream_store._invalidations import Invalidations
 from rootstream_store.batch import Batch
 from rootstream_store.cache import UNREACHED, Ask, Cache, Effect, Invalidate, Wake
 from rootstream_store.database import (
@@ -70,6 +71,7 @@ class Store(Db):
         except BaseException:
             self._cache.close()
             raise
+        self._invalidations = Invalidations(self._pool, self._cache)
         self._observe: Observer = _unobserved
         self._on_close: list[Callable[[], None]] = []
 
@@ -108,8 +110,10 @@ class Store(Db):
         with ExitStack() as stack:  # whatever one of them raises, the others are closed too
             while self._on_close:
                 stack.callback(self._on_close.pop(0))
+            stack.callback(self._invalidations.close)
             stack.callback(self._cache.close)
             stack.callback(self._pool.close)
+            stack.callback(self._invalidations.stop)
 
     def __enter__(self) -> Self:
         return self
@@ -177,9 +181,19 @@ class Store(Db):
         if batch:
             self._attempt("batch", lambda: self._on_a_connection(batch.send))
 
+    @property
+    def has_cache(self) -> bool:
+        return self._cache.enabled
+
     def cached(self, query: CachedQuery[R], /, **params: object) -> R | None:
         query.query.check(params)
         self._pool.require_open()
+        if self._cache.enabled:
+            sweep = self._invalidations
+            if not sweep.is_ready and not sweep.begin():
+                return self.maybe(query.query, **params)
+            if sweep.is_resting:
+                sweep.wake()
         record: Any = query.query.record
 
         def load() -> tuple[bytes | None, float]:
@@ -281,6 +295,12 @@ class Store(Db):
         returns what that returns. One at a time: None takes it away. `rootstream_store.metrics` measures this
         way."""
         self._observe = _unobserved if observer is None else observer
+
+    def sweep_invalidations(self) -> int:
+        """Removes from Redis what committed changes made untrue, as a thread of this store does twice a
+        second while its cache is in use; returns how many invalidations. Without Redis, or when it does not
+        answer: 0, and they wait."""
+        return self._invalidations.sweep()
 
     def health(self) -> Health:
         """Whether both servers answer, how the pool and the cache are doing, and whether migrations are

@@ -107,6 +107,10 @@ class Transaction(Db):
         yield batch
         self._observe("batch", lambda: batch.send(self._connection))
 
+    @property
+    def has_cache(self) -> bool:
+        return False
+
     def cached(self, query: CachedQuery[R], /, **params: object) -> R | None:
         return self.maybe(query.query, **params)
 

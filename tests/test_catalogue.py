@@ -51,6 +51,8 @@ PYTHON_TYPES: dict[str, tuple[Any, ...]] = {
 NULLABLE: dict[tuple[str, str], bool] = {
     ("billing/get_quota", "bytes_transferred"): False,  # coalesce over sum
     ("billing/get_quota", "is_over_limit"): False,  # coalesce
+    ("cache/get_backlog", "waiting"): False,  # count
+    ("cache/get_backlog", "oldest_seconds"): True,  # none waits
     ("events/archive", "aggregates"): False,  # count
     ("events/archive", "events"): False,  # count
     ("events/archive", "segments"): False,  # count
@@ -119,6 +121,10 @@ NULLABLE: dict[tuple[str, str], bool] = {
     ("sessions/list_active", "ip_address"): True,  # the same
     ("sessions/touch", "ip_address"): True,  # the same
     ("sessions/validate", "ip_address"): True,  # the same
+    ("streams/delete", "key_hash"): False,  # a digest of a column that is NOT NULL
+    ("streams/get_info", "key_hash"): False,  # the same
+    ("streams/rotate_key", "old_hash"): False,  # the same
+    ("users/list_streams", "key_hash"): False,  # the same
     ("subscriptions/claim", "is_leased"): False,  # a constant
     ("subscriptions/list_checkpoints", "is_leased"): False,  # coalesce
     ("projections/lock_aggregate", "is_locked"): False,  # void as a text

@@ -62,7 +62,7 @@ def test_makes_the_months_ahead_once(store: Store, connection: psycopg.Connectio
     assert months(connection) == ["default", *(month_name(now, offset) for offset in range(3))]
     report = maintenance.run(store, months_ahead=14)
     assert report == MaintenanceReport(
-        usage_partitions_created=12, usage_partitions_dropped=0, sessions_deleted=0
+        usage_partitions_created=12, usage_partitions_dropped=0, sessions_deleted=0, invalidations_deleted=0
     )
     assert months(connection) == ["default", *(month_name(now, offset) for offset in range(15))]
     assert maintenance.run(store, months_ahead=14).usage_partitions_created == 0
@@ -260,6 +260,8 @@ def test_command_tells_what_it_did(
         "usage_partitions_created": 2,
         "usage_partitions_dropped": 2,
         "sessions_deleted": 1,
+        "invalidations_deleted": 0,
+        "invalidations_swept": 0,
     }
 
 
@@ -268,7 +270,10 @@ def test_command_in_words_with_the_url_from_the_environment(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
     assert main(["maintain"]) == 0
-    assert capsys.readouterr().out == ("usage partitions: 1 made, 0 dropped\nexpired sessions: 0 deleted\n")
+    assert capsys.readouterr().out == (
+        "usage partitions: 1 made, 0 dropped\nexpired sessions: 0 deleted\n"
+        "invalidations: 0 swept, 0 outdated ones deleted\n"
+    )
 
 
 @pytest.mark.parametrize(

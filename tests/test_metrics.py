@@ -75,15 +75,15 @@ def test_counts_queries_by_name(store: Store) -> None:
     user = make_user(store)
     Metrics(store)
     for _ in range(3):
-        users.get(store, user.id)
+        users.get_by_email(store, user.email)
     with pytest.raises(NotFound):
-        users.get(store, user.id + 1)
+        users.get_by_email(store, "nobody@example.com")
     with store.transaction() as transaction:
-        users.get(transaction, user.id)
+        users.get_by_email(transaction, user.email)
     found = scrape(store)
-    assert found("query_seconds_count", query="users/get") == 5
-    assert found.labels("query_seconds_count", "query") == {"users/get"}
-    assert found("query_seconds_bucket", query="users/get", le="+Inf") == 5
+    assert found("query_seconds_count", query="users/get_by_email") == 5
+    assert found.labels("query_seconds_count", "query") == {"users/get_by_email"}
+    assert found("query_seconds_bucket", query="users/get_by_email", le="+Inf") == 5
     # No row is an answer, not an error of the query.
     assert "rootstream_query_errors_total" not in found.names
 

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from rootstream_store.cache._entry import STAMP_SIZE
 from rootstream_store.db import CachedQuery
 from rootstream_store.errors import AuthenticationFailed, InvalidInput, NotFound, PermissionDenied
 from rootstream_store.queries import Query
@@ -229,7 +230,7 @@ class TestValidate:
         token = sessions.create(store, make_user(store).id).token
         session = sessions.validate(store, token)
         entry: Any = store.redis.get(key_of(token))
-        assert entry[1:] == msgspec.json.encode(session)
+        assert entry[1 + STAMP_SIZE :] == msgspec.json.encode(session)
         expire(store, token)
         old = msgspec.structs.replace(session, expires_at=datetime.now(UTC) - timedelta(microseconds=1))
         store.redis.set(key_of(token), entry[:1] + msgspec.json.encode(old))

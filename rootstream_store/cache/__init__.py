@@ -18,7 +18,7 @@ from rootstream_store.cache._health import probe
 from rootstream_store.cache._report import CacheCounters, CacheHealth
 from rootstream_store.cache._runner import Runner
 from rootstream_store.cache.breaker import UNREACHED, Breaker, BreakerCounters, Unreached
-from rootstream_store.cache.client import close_idle, connect, nodes_of, safe_url
+from rootstream_store.cache.client import close_idle, connect, nodes_of, pool_of, safe_url
 from rootstream_store.cache.effects import (
     Delete,
     Effect,
@@ -106,6 +106,8 @@ class Cache:
             timeout=settings.redis_timeout,
             retry_after=settings.redis_retry_after,
         )
+        connections = self._nodes or pool_of(self._client)
+        connections.opened = self._lease.generation.greet
         self._runner = Runner(
             self._wire,
             self._breaker,
@@ -156,6 +158,22 @@ class Cache:
         Redis."""
         if self._client is not None:
             self._lease.end_write(cached)
+            self._after_call()
+
+    def drop(self, cached: Iterable[str]) -> bool:
+        """Remove keys that somebody else's committed write made untrue. False: Redis did not take it, or
+        there is none. Raises InvalidInput."""
+        if self._client is None:
+            return False
+        try:
+            return self._lease.drop(cached)
+        finally:
+            self._after_call()
+
+    def recheck(self) -> None:
+        """Ask Redis whether it is still the server that it was; what another one brought back is no hit."""
+        if self._client is not None:
+            self._lease.generation.ask()
             self._after_call()
 
     def run(self, effects: Sequence[Effect]) -> None:
@@ -220,6 +238,12 @@ class Cache:
             subscription.close()
             raise StoreClosed("the store is closed")
         return subscription
+
+    @property
+    def uses(self) -> int:
+        """How often a cached answer was asked for."""
+        counters = self.counters
+        return counters.hits + counters.misses
 
     @property
     def counters(self) -> CacheCounters:

@@ -64,12 +64,18 @@ class Nodes:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
+        self.opened: Callable[[Any], None] | None = None
+        """As that of a Pool, for the pools of all nodes."""
+
+    def serving(self) -> list[Node]:
+        """The nodes that serve slots, as far as is known without asking."""
+        return list({id(node): node for node in self._owners if node is not None}.values())
 
     def primaries(self) -> list[Node]:
         """The nodes that serve slots, as far as is known. Looks the map up first where nothing is. Raises
         redis.ConnectionError."""
         self._require_map()
-        return list({id(node): node for node in self._owners if node is not None}.values())
+        return self.serving()
 
     def known(self) -> list[Node]:
         """All nodes that were ever spoken to."""
@@ -220,5 +226,7 @@ class Nodes:
         with self._lock:
             node = self._nodes.get(address)
             if node is None:
-                node = self._nodes[address] = Node(address, self._make(address), self._retry_after)
+                client: Any = self._make(address)
+                client.connection_pool.opened = self.opened
+                node = self._nodes[address] = Node(address, client, self._retry_after)
             return node

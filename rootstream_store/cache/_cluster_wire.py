@@ -69,6 +69,24 @@ class ClusterWire(Wire):
             raise replies[0]
         return replies
 
+    def everywhere(self, commands: Sequence[Command]) -> dict[Any, list[Any]]:
+        found: dict[Any, list[Any]] = {}
+        problem: redis.RedisError | None = None
+        for node in self._nodes.primaries():
+            try:
+                found[node.address] = self._nodes.run(node, lambda client, _: _pipeline(client, commands))
+            except redis.RedisError as error:
+                problem = error
+        if not found and problem is not None:
+            raise problem
+        return found
+
+    def place_of(self, connection: Any) -> Any:
+        return connection.host, connection.port
+
+    def places(self) -> list[Any]:
+        return [node.address for node in self._nodes.serving()]
+
     def _batch(self, node: Node, commands: list[Command]) -> list[Any]:
         def send(client: redis.Redis, _: bool) -> list[Any]:
             return _pipeline(client, commands)

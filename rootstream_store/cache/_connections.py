@@ -115,6 +115,16 @@ class Pool(redis.BlockingConnectionPool):
     """redis-py's blocking pool: most recently used connection first, waits for a free one, closes idle ones
     safely."""
 
+    opened: Callable[[Any], None] | None = None
+    """A method that is given each connection when it was opened, before anything else is asked on it."""
+
+    def make_connection(self) -> Any:
+        parent: Any = super()
+        connection = parent.make_connection()
+        if self.opened is not None:
+            connection.register_connect_callback(self.opened)
+        return connection
+
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
         """A connection that is ready, within `timeout` in all. Its next reply may not last longer than what
         is left to the call."""

@@ -1,5 +1,5 @@
-"""What the lease cache writes under a key: one byte for the kind, then the payload. And its Lua scripts. No
-I/O."""
+"""What the lease cache writes under a key: one byte for the kind; for an answer the stamp of the server that
+it was cached in, see _generation; then the payload. And its Lua scripts. No I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,19 @@ from typing import Final
 
 from rootstream_store.cache.wire import Script
 
-__all__ = ["FILL", "LOOK", "RELEASE", "WRITING", "Kind", "Tokens", "decode", "jittered", "stored"]
+__all__ = [
+    "FILL",
+    "HEAD",
+    "LOOK",
+    "RELEASE",
+    "STAMP_SIZE",
+    "WRITING",
+    "Kind",
+    "Tokens",
+    "decode",
+    "jittered",
+    "stored",
+]
 
 
 class Kind(Enum):
@@ -26,14 +38,23 @@ class Kind(Enum):
 
 WRITING: Final = Kind.WRITING.value
 
+STAMP_SIZE: Final = 8
+"""Bytes."""
+HEAD: Final = 1 + STAMP_SIZE
+"""Bytes before the payload of an answer."""
 _KINDS = {kind.value: kind for kind in Kind}
 
 
 LOOK: Final = Script("""\
--- What is under the key, or else the caller's lease, in one step: (lease, its milliseconds) -> entry or false
+-- What is under the key, or else the caller's lease, in one step. An answer of another stamp is as good as
+-- none: (lease, its milliseconds, stamp) -> entry or false
 local entry = redis.call('GET', KEYS[1])
-if not entry then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
-return entry
+if entry then
+    local kind = string.sub(entry, 1, 1)
+    if (kind ~= 'v' and kind ~= 'n') or string.sub(entry, 2, 9) == ARGV[3] then return entry end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return false
 """)
 
 FILL: Final = Script("""\
@@ -65,12 +86,14 @@ class Tokens:
 def decode(raw: bytes) -> tuple[Kind, bytes] | None:
     """Kind and payload of what was read, None when it is not an entry of the lease cache."""
     kind = _KINDS.get(raw[:1])
+    if kind is Kind.VALUE or kind is Kind.NEGATIVE:
+        return (kind, raw[HEAD:]) if len(raw) >= HEAD else None
     return None if kind is None else (kind, raw[1:])
 
 
-def stored(payload: bytes | None) -> bytes:
+def stored(payload: bytes | None, stamp: bytes) -> bytes:
     """The entry for a loaded value; None is "there is no such thing"."""
-    return Kind.NEGATIVE.value if payload is None else Kind.VALUE.value + payload
+    return Kind.NEGATIVE.value + stamp if payload is None else Kind.VALUE.value + stamp + payload
 
 
 def jittered(ttl: float) -> float:

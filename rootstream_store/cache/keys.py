@@ -1,5 +1,5 @@
 """The keys and channels of the domain in Redis, and how long their values live. Nothing else builds key
-text."""
+text but the triggers of sql/migrations/0009, which name the same ones."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ __all__ = [
     "MESSAGES",
     "MESSAGES_START",
     "SESSION_TTL",
+    "STREAM_TTL",
+    "USER_TTL",
     "VIEWERS_TTL",
     "events",
     "live",
     "session",
     "state",
+    "stream",
+    "stream_key",
+    "user",
     "viewers",
 ]
 
@@ -34,6 +39,10 @@ SESSION_TTL = 24 * 3600.0
 """Seconds that a login session stays cached."""
 LIVE_TTL = 3600.0
 """Seconds that a stream counts as live without being told so again."""
+STREAM_TTL = 3600.0
+"""Seconds that a stream, and which stream has a key, stay cached."""
+USER_TTL = 3600.0
+"""Seconds that a user stays cached."""
 VIEWERS_TTL = 300.0
 """Seconds that a viewer figure stays."""
 
@@ -43,34 +52,53 @@ def session(token_hash: bytes | str) -> str:
 
     Raises InvalidInput for anything else, without showing it: it may be the token itself.
     """
-    text = token_hash.hex() if isinstance(token_hash, bytes) else token_hash
-    if not isinstance(text, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", text):
-        raise InvalidInput("token_hash", "must be a SHA-256: 32 bytes or 64 hexadecimal digits")
-    return f"session:{text.lower()}"
+    return f"session:{_digest(token_hash, 'token_hash')}"
+
+
+def user(user_id: int) -> str:
+    """Key of a user."""
+    return f"user:{_id(user_id, 'user_id')}"
+
+
+def stream(stream_id: int) -> str:
+    """Key of what describes this stream."""
+    return f"stream:{_id(stream_id)}:info"
+
+
+def stream_key(key_hash: bytes | str) -> str:
+    """Key of the id of the stream with a stream key. `key_hash` is the SHA-256 of that; as for `session`."""
+    return f"stream_key:{_digest(key_hash, 'key_hash')}"
 
 
 def live(stream_id: int) -> str:
     """Key that says that this stream is live."""
-    return f"stream:{_stream(stream_id)}:live"
+    return f"stream:{_id(stream_id)}:live"
 
 
 def viewers(stream_id: int) -> str:
     """Key of the viewer figure of this stream."""
-    return f"stream:{_stream(stream_id)}:viewers"
+    return f"stream:{_id(stream_id)}:viewers"
 
 
 def events(stream_id: int) -> str:
     """Channel of the messages about this stream."""
-    return f"stream:{_stream(stream_id)}:events"
+    return f"stream:{_id(stream_id)}:events"
 
 
 def state(stream_id: int) -> str:
     """Key of the live state of this stream, in the slot of the messages."""
-    return f"{{{MESSAGES}}}:state:{_stream(stream_id)}"
+    return f"{{{MESSAGES}}}:state:{_id(stream_id)}"
 
 
-def _stream(stream_id: int) -> int:
+def _digest(given: bytes | str, field: str) -> str:
+    text = given.hex() if isinstance(given, bytes) else given
+    if not isinstance(text, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise InvalidInput(field, "must be a SHA-256: 32 bytes or 64 hexadecimal digits")
+    return text.lower()
+
+
+def _id(given: int, field: str = "stream_id") -> int:
     # A bool is an int to Python: live(True) would be stream 1. Ids below 1 are merely those of no stream.
-    if type(stream_id) is not int or not -(2**63) <= stream_id < 2**63:
-        raise InvalidInput("stream_id", "must be an integer from -2^63 to 2^63-1", stream_id)
-    return stream_id
+    if type(given) is not int or not -(2**63) <= given < 2**63:
+        raise InvalidInput(field, "must be an integer from -2^63 to 2^63-1", given)
+    return given

@@ -4,14 +4,16 @@ A reader that misses takes a lease token and fills the key only if the token is 
 `writing` marker before its commit and removes the key after it, whatever is there: a reader that loaded
 before the commit finds its token gone. Plain cache-aside gave 3 % stale reads under races, this none.
 
-The limits, all bounded by the TTL of the value: Redis loses its last writes in a failover or is restored from
-an older file; two writers are on one key and the second one dies between its commit and `end_write`; this
-process dies while it remembers removals that Redis did not take.
+What Redis lost in a failover, or brought back from an older dump, is no hit: see _generation.
 
-One more ends within `retry_after` of when this process reaches Redis again: a write whose removal fails, or
-comes while another call finds out whether Redis is back, becomes known to other processes by a later attempt;
-until then they answer from what Redis has. `end_write` makes its own attempt although the breaker is open, so
-that an earlier timeout alone has no such effect.
+The limits: two writers are on one key and the second one dies between its commit and `end_write`; this
+process dies while it remembers removals that Redis did not take. For keys that are in the outbox of
+invalidations they end with the next sweep (see _invalidations), for others with the TTL of the value.
+
+One more ends within `retry_after` of when this process reaches Redis again, or with the next sweep of another
+one: a write whose removal fails, or comes while another call finds out whether Redis is back, becomes known
+to other processes by a later attempt; until then they answer from what Redis has. `end_write` makes its own
+attempt although the breaker is open, so that an earlier timeout alone has no such effect.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import redis
 from rootstream_store.cache._counts import Counts, LeaseCounters
 from rootstream_store.cache._entry import (
     FILL,
+    HEAD,
     LOOK,
     RELEASE,
     WRITING,
@@ -36,6 +39,7 @@ from rootstream_store.cache._entry import (
     stored,
 )
 from rootstream_store.cache._flight import SharedLoads
+from rootstream_store.cache._generation import Generation
 from rootstream_store.cache._pending import PendingRemovals
 from rootstream_store.cache.breaker import UNREACHED, Breaker, Unreached
 from rootstream_store.cache.effects import encode, milliseconds
@@ -96,6 +100,7 @@ class LeaseCache:
         self._shared: SharedLoads[tuple[bytes | None, float]] = SharedLoads(_LOCAL_PATIENCE)
         self._pending = PendingRemovals(self._remove, retry_after)
         self._counts = Counts()
+        self.generation = Generation(wire, breaker)
 
     @property
     def counters(self) -> LeaseCounters:
@@ -118,9 +123,10 @@ class LeaseCache:
         # A plain GET first: there nearly always is a value, and a value may be served however it was read.
         # Only the script takes a lease, after looking once more in the same step.
         raw = self._ask(call, lambda: self._wire.command("GET", name)) if self._clean(call) else UNREACHED
-        if raw is not None and raw is not UNREACHED and raw[:1] == Kind.VALUE.value:
+        # The head as it is now: the answer may have come on a connection that was opened for it.
+        if raw is not None and raw is not UNREACHED and raw[:HEAD] == self.generation.head:
             self._counts.hit()
-            return bytes(raw[1:])
+            return bytes(raw[HEAD:])
         return self._without_value(call, name, raw, load)
 
     def begin_write(self, keys: Iterable[str]) -> None:
@@ -155,6 +161,11 @@ class LeaseCache:
         if names and not self._remove(names, insist=True):
             self._pending.add(names)
 
+    def drop(self, keys: Iterable[str]) -> bool:
+        """Remove these keys, of writes that others have committed. False: Redis did not take it."""
+        names = _names(keys)
+        return not names or self._remove(names)
+
     def remember(self, keys: Iterable[str]) -> None:
         """Take note of keys that somebody tried to remove in vain, as `end_write` does."""
         self._pending.add(_names(keys))
@@ -172,9 +183,13 @@ class LeaseCache:
         while True:
             if raw is None:
                 lease = self._tokens.make()
-                raw = self._look(call, name, lease)
-                if raw is None:
-                    return self._load_and_fill(call, name, lease, load)
+                stamp = self._stamp(call)
+                raw = UNREACHED if stamp is None else self._look(call, name, lease, stamp)
+                # The stamp as it is before the load begins: what was removed on another server before, the
+                # load sees.
+                stamp = self.generation.stamp
+                if raw is None and stamp is not None:
+                    return self._load_and_fill(call, name, lease, stamp, load)
             if raw is UNREACHED:
                 return self._load_only(name, load)
             entry = decode(raw)
@@ -182,6 +197,9 @@ class LeaseCache:
                 return self._load_only(name, load)
             kind, payload = entry
             if kind is not Kind.LEASE:
+                if raw[1:HEAD] != self.generation.stamp:
+                    raw = None  # cached in another life of the server: as if it were not there
+                    continue
                 self._counts.hit()
                 return payload if kind is Kind.VALUE else None
             # Somebody loads it. Look again when that is done, rather than take its value: it may have read
@@ -200,7 +218,9 @@ class LeaseCache:
             call.spent += pause
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _load_and_fill(self, call: _Call, name: bytes, lease: bytes, load: Load) -> bytes | None:
+    def _load_and_fill(
+        self, call: _Call, name: bytes, lease: bytes, stamp: bytes, load: Load
+    ) -> bytes | None:
         leading = self._leading[lease] = _Leading()
         try:
             self._counts.miss()
@@ -212,7 +232,8 @@ class LeaseCache:
             if value is None:
                 ttl = min(ttl, NEGATIVE_TTL)
             if ttl > 0:
-                filled = self._script(call, FILL, name, lease, stored(value), milliseconds(jittered(ttl)))
+                entry, lifetime = stored(value, stamp), milliseconds(jittered(ttl))
+                filled = self._script(call, FILL, name, lease, entry, lifetime)
                 leading.filled = filled is not UNREACHED and self._counts.fill(taken=filled == 1)
             else:
                 self._script(call, RELEASE, name, lease)
@@ -225,11 +246,24 @@ class LeaseCache:
         self._counts.miss()
         return self._shared.run(name, lambda: _checked(load()))[0]
 
-    def _look(self, call: _Call, name: bytes, lease: bytes) -> bytes | Literal[Unreached.UNREACHED] | None:
+    def _look(
+        self, call: _Call, name: bytes, lease: bytes, stamp: bytes
+    ) -> bytes | Literal[Unreached.UNREACHED] | None:
         if not self._clean(call):
             return UNREACHED
-        raw = self._script(call, LOOK, name, lease, milliseconds(LEASE_TTL))
+        raw = self._script(call, LOOK, name, lease, milliseconds(LEASE_TTL), stamp)
         return raw if raw is None or raw is UNREACHED else bytes(raw)
+
+    def _stamp(self, call: _Call) -> bytes | None:
+        """The stamp that a hit must have. None: not known."""
+        stamp = self.generation.stamp
+        if stamp is None and call.spent < call.limit:
+            started = time.monotonic()
+            try:
+                stamp = self.generation.ask()
+            finally:
+                call.spent += time.monotonic() - started
+        return stamp
 
     def _clean(self, call: _Call) -> bool:
         """Whether no removal is waiting, after trying to make those that are."""

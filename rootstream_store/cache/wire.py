@@ -103,6 +103,20 @@ class Wire:
             for reply, read in zip(replies, readers, strict=True)
         ]
 
+    def everywhere(self, commands: Sequence[Command]) -> dict[Any, list[Any]]:
+        """The replies of each server, by its place; those that do not answer are left out. Raises when none
+        does."""
+        return {self.place_of(None): self.commands(commands)}
+
+    def place_of(self, connection: Any) -> Any:
+        """What tells the server of this connection from others that serve at the same time. None: there are
+        no others."""
+        return None
+
+    def places(self) -> list[Any]:
+        """Of all servers that serve now, as far as is known."""
+        return [None]
+
     def _exchange(self, packed: bytes, several: int = 0) -> Any:
         """Send, and receive one reply, or a list of `several`."""
         connection = self._take()

@@ -17,7 +17,8 @@ __all__ = ["add_parser"]
 
 _DESCRIPTION = (
     "Makes the monthly usage partitions ahead, drops usage that need not be kept, deletes expired login "
-    "sessions. To be run daily; several at once do no harm."
+    "sessions, and removes from Redis, where there is one, what changes made untrue. To be run daily; "
+    "several at once do no harm."
 )
 
 
@@ -56,6 +57,11 @@ def add_parser(subparsers: Subparsers) -> None:
         help="PostgreSQL connection string (default: the environment variable DATABASE_URL, "
         "which other users of the machine cannot read)",
     )
+    parser.add_argument(
+        "--redis-url",
+        metavar="URL",
+        help="Redis URL (default: the environment variable REDIS_URL, else none)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(run=_maintain)
 
@@ -63,15 +69,22 @@ def add_parser(subparsers: Subparsers) -> None:
 def _maintain(arguments: argparse.Namespace) -> int:
     # No limit to a statement: rows that came before their month was made may be many.
     with Store.open(
-        arguments.database_url, pool_size=1, lock_timeout=arguments.lock_timeout, statement_timeout=0
+        arguments.database_url,
+        arguments.redis_url,
+        pool_size=1,
+        lock_timeout=arguments.lock_timeout,
+        statement_timeout=0,
     ) as store:
         report = maintenance.run(
             store, months_ahead=arguments.months_ahead, keep_usage_months=arguments.keep_usage_months
         )
+        swept = store.sweep_invalidations()
     if arguments.json:
-        print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
+        shown = {**msgspec.structs.asdict(report), "invalidations_swept": swept}
+        print(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
     else:
         made, dropped = report.usage_partitions_created, report.usage_partitions_dropped
         print(f"usage partitions: {made} made, {dropped} dropped")
         print(f"expired sessions: {report.sessions_deleted} deleted")
+        print(f"invalidations: {swept} swept, {report.invalidations_deleted} outdated ones deleted")
     return 0

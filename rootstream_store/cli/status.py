@@ -110,6 +110,10 @@ def _rows(health: Health) -> list[tuple[str, str, str]]:
         rows.append(("Redis", "up", details))
     else:
         rows.append(("Redis", "down" if redis.enabled else "not configured", redis.url or ""))
+    waiting = health.invalidations
+    if redis.enabled and waiting.waiting is not None:
+        age = "" if waiting.oldest_seconds is None else f", the oldest for {waiting.oldest_seconds:.1f} s"
+        rows.append(("invalidations", "", f"{waiting.waiting} wait{age}"))
     if schema.version is None:
         rows.append(("migrations", "unknown", schema.error or ""))
     else:

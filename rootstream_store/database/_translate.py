@@ -32,6 +32,7 @@ _ENTITIES = {
     "subscriptions": "subscription",
     "subscription_members": "subscription member",
     "parked_events": "parked event",
+    "cache_invalidations": "cache invalidation",
 }
 # What a foreign key points at, where its column does not say so.
 _TARGETS = {"recordings_session_id_fkey": "stream session"}

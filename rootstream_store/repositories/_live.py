@@ -37,7 +37,7 @@ def check_count(field: str, value: int) -> int:
 
 def cached_of(stream_id: int) -> tuple[str, ...]:
     """The keys of what is cached of a stream, which a start, an end and a delete make untrue."""
-    return keys.live(stream_id), keys.viewers(stream_id)
+    return keys.live(stream_id), keys.stream(stream_id), keys.viewers(stream_id)
 
 
 def gone_on_air(session: StreamSession) -> tuple[Effect, ...]:

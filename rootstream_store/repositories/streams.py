@@ -5,15 +5,17 @@ A stream is on air while it has an open stream session. `start` and `stop` chang
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 
 from rootstream_store._limit import check_limit
 from rootstream_store.cache import Invalidate, keys
 from rootstream_store.db import CachedQuery, Db, repository
 from rootstream_store.errors import Conflict, NotFound
-from rootstream_store.flow import Flow, after_commit, cached, maybe, one
+from rootstream_store.flow import Flow, after_commit, cached, has_cache, maybe, one
 from rootstream_store.queries import query
-from rootstream_store.records import CreatedStream, Stream, StreamSession
+from rootstream_store.records import CreatedStream, Record, Stream, StreamInfo, StreamSession
 from rootstream_store.repositories import _live
 from rootstream_store.repositories._unset import UNSET, Unset
 from rootstream_store.secret import Secret
@@ -35,10 +37,41 @@ __all__ = [
     "update_stats",
 ]
 
+
+class _Deleted(Record, kw_only=True):
+    """What has to be told of a stream that was there."""
+
+    is_live: bool
+    key_hash: bytes
+    """SHA-256 of its stream key."""
+
+
+class _Keyed(StreamInfo, kw_only=True):
+    """With what proves that a key is that of the stream."""
+
+    key_hash: bytes
+    """SHA-256 of its stream key."""
+
+
+_MOST_HINTS = 10_000
+_hints: dict[bytes, int] = {}
+"""Which stream a key was of when it was last asked for. Only where to look: what is found there tells."""
+
+
+def _key_hash(stream_key: str) -> bytes:
+    return hashlib.sha256(stream_key.encode("utf-8", "surrogatepass")).digest()
+
+
 _CREATE = query("streams/create", Stream)
-_DELETE = query("streams/delete", bool)
+_DELETE = query("streams/delete", _Deleted)
+_FIND_ID_BY_KEY = CachedQuery(
+    query("streams/find_id_by_key", int),
+    key=lambda stream_key: keys.stream_key(_key_hash(stream_key)),
+    ttl=keys.STREAM_TTL,
+)
 _GET = query("streams/get", Stream)
-_GET_BY_KEY = query("streams/get_by_key", Stream)
+_GET_BY_KEY = query("streams/get_by_key", StreamInfo)
+_GET_INFO = CachedQuery(query("streams/get_info", _Keyed), key=keys.stream, ttl=keys.STREAM_TTL)
 _GET_KEY = query("streams/get_key", str)
 _GET_VIEWER_COUNT = CachedQuery(
     query("streams/get_viewer_count", int), key=keys.viewers, ttl=keys.VIEWERS_TTL
@@ -46,7 +79,7 @@ _GET_VIEWER_COUNT = CachedQuery(
 _IS_LIVE = CachedQuery(query("streams/is_live", bool), key=keys.live, ttl=keys.LIVE_TTL)
 _LIST_BY_USER = query("streams/list_by_user", Stream)
 _LIST_LIVE = query("streams/list_live", Stream)
-_ROTATE_KEY = query("streams/rotate_key", int)
+_ROTATE_KEY = query("streams/rotate_key", bytes)
 _START = query("streams/start", StreamSession)
 _UPDATE = query("streams/update", Stream)
 _UPDATE_STATS = query("streams/update_stats", Stream)
@@ -95,11 +128,32 @@ def get(db: Db, stream_id: int) -> Stream:
 
 
 @repository
-def get_by_key(db: Db, stream_key: str | Secret) -> Stream:
-    """The stream that an encoder with this key feeds. Raises NotFound, which does not show the key."""
-    return db.one(
-        _GET_BY_KEY, stream_key=stream_key.reveal() if isinstance(stream_key, Secret) else stream_key
-    )
+def get_by_key(db: Db, stream_key: str | Secret) -> StreamInfo:
+    """The stream that an encoder with this key feeds; from Redis for up to an hour, where each change but a
+    report renews it. So without the figures of the broadcast: for those see `get`.
+
+    Raises NotFound, which does not show the key."""
+    key = stream_key.reveal() if isinstance(stream_key, Secret) else stream_key
+
+    def steps() -> Flow[StreamInfo]:
+        if not (yield from has_cache()):
+            return (yield from one(_GET_BY_KEY, stream_key=key))
+        _FIND_ID_BY_KEY.query.check({"stream_key": key})
+        key_hash = _key_hash(key)
+        # Two answers: who changes a stream knows its id, but not its key.
+        hint = _hints.get(key_hash)
+        found = None if hint is None else (yield from cached(_GET_INFO, stream_id=hint))
+        if found is None or found.key_hash != key_hash:
+            stream_id = yield from cached(_FIND_ID_BY_KEY, stream_key=key)
+            found = None if stream_id is None else (yield from cached(_GET_INFO, stream_id=stream_id))
+            if found is None or found.key_hash != key_hash:  # the key was taken from it in between
+                raise NotFound("stream", {}, query=_GET_BY_KEY.file)
+            if len(_hints) >= _MOST_HINTS:
+                _hints.clear()
+            _hints[key_hash] = found.id
+        return StreamInfo(**{name: getattr(found, name) for name in StreamInfo.__struct_fields__})
+
+    return db.flow(steps())
 
 
 @repository
@@ -119,10 +173,12 @@ def rotate_key(db: Db, stream_id: int) -> Secret:
 
     def steps() -> Flow[Secret]:
         key = Secret.generate()
-        yield from one(_ROTATE_KEY, stream_id=stream_id, stream_key=key.reveal())
+        old_hash = yield from one(_ROTATE_KEY, stream_id=stream_id, stream_key=key.reveal())
+        yield from after_commit(Invalidate(keys.stream_key(old_hash)))
         return key
 
-    return db.flow(steps())
+    # In a transaction: whose key the old one was is known before it ends, and the cache is told before.
+    return db.flow(steps(), atomic=True, invalidates=[keys.stream(stream_id)])
 
 
 @repository
@@ -154,17 +210,14 @@ def update(
 ) -> Stream:
     """Changes what is given and leaves the rest; None clears. The stream as it is now. Raises NotFound,
     InvalidInput."""
-    return db.one(
-        _UPDATE,
-        stream_id=stream_id,
-        **_changes(
-            name=name,
-            description=description,
-            stream_url=stream_url,
-            thumbnail_url=thumbnail_url,
-            is_public=is_public,
-        ),
+    changes = _changes(
+        name=name,
+        description=description,
+        stream_url=stream_url,
+        thumbnail_url=thumbnail_url,
+        is_public=is_public,
     )
+    return db.flow(one(_UPDATE, stream_id=stream_id, **changes), invalidates=[keys.stream(stream_id)])
 
 
 @repository
@@ -293,11 +346,12 @@ def delete(db: Db, stream_id: int) -> None:
     usage is logged and "ended" is published. Raises NotFound."""
 
     def steps() -> Flow[None]:
-        was_live = yield from one(_DELETE, stream_id=stream_id)
-        if was_live:
+        deleted = yield from one(_DELETE, stream_id=stream_id)
+        yield from after_commit(Invalidate(keys.stream_key(deleted.key_hash)))
+        if deleted.is_live:
             yield from after_commit(*_live.deleted_on_air(stream_id))
 
-    return db.flow(steps(), invalidates=_live.cached_of(stream_id))
+    return db.flow(steps(), atomic=True, invalidates=_live.cached_of(stream_id))
 
 
 def _changes(**values: object) -> dict[str, object]:

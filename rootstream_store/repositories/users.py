@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from rootstream_store import live
 from rootstream_store._limit import check_limit
-from rootstream_store.cache import Invalidate
-from rootstream_store.db import Db, repository
-from rootstream_store.errors import AuthenticationFailed
-from rootstream_store.flow import Flow, after_commit, atomically, compute, maybe, one, rows
+from rootstream_store.cache import Invalidate, keys
+from rootstream_store.db import CachedQuery, Db, repository
+from rootstream_store.errors import AuthenticationFailed, NotFound
+from rootstream_store.flow import (
+    Flow,
+    after_commit,
+    atomically,
+    cached,
+    compute,
+    invalidating,
+    maybe,
+    one,
+    rows,
+)
 from rootstream_store.queries import Query, query
 from rootstream_store.records import Record, User
 from rootstream_store.repositories import _live
@@ -57,10 +67,13 @@ class _StreamState(Record, frozen=True, kw_only=True):
 
     id: int
     is_live: bool
+    key_hash: bytes
+    """SHA-256 of its stream key."""
 
 
 _CREATE = query("users/create", User)
 _GET = query("users/get", User)
+_GET_CACHED = CachedQuery(_GET, key=keys.user, ttl=keys.USER_TTL)
 _GET_BY_USERNAME = query("users/get_by_username", User)
 _GET_BY_EMAIL = query("users/get_by_email", User)
 _LIST = query("users/list", User)
@@ -103,22 +116,31 @@ def _create(
     username: str, email: str, password: str | Secret, display_name: str | None, avatar_url: str | None
 ) -> Flow[User]:
     password_hash = yield from compute(hash_password, password)
-    return (
-        yield from one(
-            _CREATE,
-            username=username,
-            email=email,
-            password_hash=password_hash,
-            display_name=display_name,
-            avatar_url=avatar_url,
-        )
+    user = yield from one(
+        _CREATE,
+        username=username,
+        email=email,
+        password_hash=password_hash,
+        display_name=display_name,
+        avatar_url=avatar_url,
     )
+    # Someone may have asked for this id before it was taken, and the cache knows for a while that it is not
+    # there.
+    yield from after_commit(Invalidate(keys.user(user.id)))
+    return user
 
 
 @repository
 def get(db: Db, user_id: int) -> User:
-    """The user with this id. Raises NotFound."""
-    return db.one(_GET, user_id=user_id)
+    """The user with this id; from Redis for up to an hour, where each change renews it. Raises NotFound."""
+
+    def steps() -> Flow[User]:
+        user = yield from cached(_GET_CACHED, user_id=user_id)
+        if user is None:
+            raise NotFound("user", {"user_id": user_id}, query=_GET.file)
+        return user
+
+    return db.flow(steps())
 
 
 @repository
@@ -170,13 +192,13 @@ def update_profile(
         set_avatar_url=avatar_url is not UNSET,
         avatar_url=None if avatar_url is UNSET else avatar_url,
     )
-    return db.flow(steps)
+    return _changed(db, user_id, steps)
 
 
 @repository
 def set_email(db: Db, user_id: int, email: str) -> User:
     """Changes the address; a new one is not verified. Raises NotFound, InvalidInput, AlreadyExists."""
-    return db.flow(_change("email", _SET_EMAIL, user_id=user_id, email=email))
+    return _changed(db, user_id, _change("email", _SET_EMAIL, user_id=user_id, email=email))
 
 
 @repository
@@ -215,9 +237,10 @@ def _authenticate(login: str, password: str | Secret) -> Flow[User]:
         if is_weaker(found.password_hash):
             stronger = yield from compute(hash_password, password)
         # Only where the checked hash is still the stored one, so that a password set meanwhile stays.
-        user = yield from maybe(
+        login_to_note = maybe(
             _FINISH_LOGIN, user_id=found.id, checked_hash=found.password_hash, stronger_hash=stronger
         )
+        user = yield from invalidating([keys.user(found.id)], login_to_note)
         if user is not None:
             return user
     raise AuthenticationFailed("login or password is wrong")
@@ -226,19 +249,19 @@ def _authenticate(login: str, password: str | Secret) -> Flow[User]:
 @repository
 def record_login(db: Db, user_id: int) -> User:
     """Notes a login now, one that `authenticate` had no part in. Raises NotFound."""
-    return db.one(_RECORD_LOGIN, user_id=user_id)
+    return _changed(db, user_id, one(_RECORD_LOGIN, user_id=user_id))
 
 
 @repository
 def verify(db: Db, user_id: int) -> User:
     """Notes that the e-mail address was confirmed. Raises NotFound."""
-    return db.flow(_change("verified", _VERIFY, user_id=user_id))
+    return _changed(db, user_id, _change("verified", _VERIFY, user_id=user_id))
 
 
 @repository
 def activate(db: Db, user_id: int) -> User:
     """Lets the user log in again; sessions that were revoked stay so. Raises NotFound."""
-    return db.flow(_change("activated", _SET_ACTIVE, user_id=user_id, is_active=True))
+    return _changed(db, user_id, _change("activated", _SET_ACTIVE, user_id=user_id, is_active=True))
 
 
 @repository
@@ -257,8 +280,10 @@ def delete(db: Db, user_id: int) -> None:
 def _delete(user_id: int) -> Flow[None]:
     # Several statements: the later ones see what was made until the lock was there.
     yield from one(_LOCK, user_id=user_id)
+    yield from after_commit(Invalidate(keys.user(user_id)))
     for stream in (yield from rows(_LIST_STREAMS, user_id=user_id)):
-        yield from after_commit(*map(Invalidate, _live.cached_of(stream.id)))
+        known = (*_live.cached_of(stream.id), keys.stream_key(stream.key_hash))
+        yield from after_commit(*map(Invalidate, known))
         if stream.is_live:
             yield from after_commit(*_live.deleted_on_air(stream.id))
     ended = yield from rows(_DELETE, user_id=user_id)
@@ -266,10 +291,15 @@ def _delete(user_id: int) -> Flow[None]:
     yield from after_commit(live.announce(live.UserUpdated(user_id=user_id, change="deleted")))
 
 
+def _changed(db: Db, user_id: int, steps: Flow[User]) -> User:
+    return db.flow(steps, invalidates=[keys.user(user_id)])
+
+
 def _change_and_revoke(change: str, statement: Query[User], user_id: int, **params: object) -> Flow[User]:
     # In this order, as in _delete: once the change locks the row, no session can be made that is not seen
     # here.
     user = yield from _change(change, statement, user_id=user_id, **params)
+    yield from after_commit(Invalidate(keys.user(user_id)))
     ended = yield from rows(_REVOKE_SESSIONS, user_id=user_id, kept_hash=None)
     yield from after_commit(*(effect for token in ended for effect in _live.revoked(user_id, token)))
     return user

@@ -26,7 +26,8 @@ billing_accounts,
 snapshots,
 subscriptions,
 subscription_members,
-parked_events
+parked_events,
+cache_invalidations
 TO rootstream_app;
 
 -- An event stays as it was written, and a head row stays as long as its events.

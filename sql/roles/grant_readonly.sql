@@ -38,8 +38,10 @@ TO rootstream_readonly;
 -- To tell how far the log is complete.
 GRANT SELECT ON SEQUENCE event_log_position_seq TO rootstream_readonly;
 
--- Column by column, without the secret: password_hash, token_hash, stream_key. A right to the whole table would win.
-REVOKE ALL ON users, sessions, streams FROM rootstream_readonly;
+-- Column by column, without the secret: password_hash, token_hash, stream_key, and the key in the cache, which holds a
+-- token_hash. A right to the whole table would win.
+REVOKE ALL ON users, sessions, streams, cache_invalidations FROM rootstream_readonly;
+GRANT SELECT (id, created_at) ON cache_invalidations TO rootstream_readonly;
 GRANT SELECT (
     id,
     username,

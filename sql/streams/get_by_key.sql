@@ -1,4 +1,4 @@
--- The stream that an encoder with this key feeds.
+-- The stream that an encoder with this key feeds, without the figures of its broadcast.
 SELECT
     id,
     user_id,
@@ -7,14 +7,8 @@ SELECT
     stream_url,
     thumbnail_url,
     is_live,
-    viewer_count,
-    bitrate_kbps,
-    resolution,
-    fps,
-    codec,
     is_public,
     created_at,
-    updated_at,
     started_at,
     ended_at
 FROM streams

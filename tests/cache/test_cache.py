@@ -185,7 +185,7 @@ def test_many_threads_on_a_small_pool_and_a_frozen_server(
 def test_a_server_killed_and_started_empty_is_used_again(
     cache: Cache, own_valkey: OwnValkey, until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "rootstream_store.cache")
+    caplog.set_level(logging.WARNING, "rootstream_store.cache")
     cache.get_or_load("key", value(b"v"))
     own_valkey.kill()
     for _ in range(10):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootstream_store.cache import Cache
-from rootstream_store.cache._entry import Kind, Tokens, decode, jittered, stored
+from rootstream_store.cache._entry import STAMP_SIZE, Kind, Tokens, decode, jittered, stored
 from rootstream_store.errors import InvalidInput
 
 from .conftest import NOTHING, OwnValkey, cached
@@ -26,10 +26,16 @@ def value(payload: bytes | None, ttl: float = 60) -> Callable[[], tuple[bytes | 
     return lambda: (payload, ttl)
 
 
-@given(st.none() | st.binary())
-def test_entries_come_back_as_they_went_in(payload: bytes | None) -> None:
+@given(st.none() | st.binary(), st.binary(min_size=STAMP_SIZE, max_size=STAMP_SIZE))
+def test_entries_come_back_as_they_went_in(payload: bytes | None, stamp: bytes) -> None:
     kind = Kind.NEGATIVE if payload is None else Kind.VALUE
-    assert decode(stored(payload)) == (kind, payload or b"")
+    entry = stored(payload, stamp)
+    assert decode(entry) == (kind, payload or b"")
+    assert entry[1 : 1 + STAMP_SIZE] == stamp
+
+
+def test_an_answer_that_is_cut_off_is_none() -> None:
+    assert decode(b"v" + b"1234567") is decode(b"n") is None
 
 
 def test_a_lease_is_never_made_twice_and_is_no_value() -> None:

@@ -239,6 +239,11 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "billing/open": _one(user_id=19_500),
     "billing/set_payment_method": _one("billing_accounts_user_id_key"),
     "billing/set_tier": _one("billing_accounts_user_id_key"),
+    "cache/delete_invalidations": _one("cache_invalidations_pkey", rows=6, ids=[3, 10_000, 19_999]),
+    # The oldest thousand are looked at, and looked up to be deleted.
+    "cache/delete_outdated_invalidations": _one("cache_invalidations_pkey", rows=2000, age=timedelta(0)),
+    "cache/get_backlog": _one("cache_invalidations_pkey", rows=100),
+    "cache/list_invalidations": _one("cache_invalidations_pkey", rows=100),
     "events/append_any": _one("aggregates_pkey"),
     "events/append_exact": _one("aggregates_pkey"),
     "events/append_existing": _one("aggregates_pkey"),
@@ -386,6 +391,8 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
         Plan({"stream_sessions_open_key", "streams_pkey"}, 5, {"stream_id": PLAIN_STREAM}),
     ),
     "streams/get": _one("streams_pkey"),
+    "streams/find_id_by_key": _one("streams_stream_key_key"),
+    "streams/get_info": _one("streams_pkey"),
     "streams/get_by_key": _one("streams_stream_key_key"),
     "streams/get_key": _one("streams_pkey"),
     "streams/get_viewer_count": _one("streams_pkey"),
@@ -395,7 +402,8 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
         Plan({"streams_live_idx"}, 100),
         Plan({"streams_live_idx"}, 20, {"after_id": 10_000, "limit": 20}),
     ),
-    "streams/rotate_key": _one("streams_pkey", stream_key="n" * 43),
+    # Locked, then written.
+    "streams/rotate_key": _one("streams_pkey", rows=2, stream_key="n" * 43),
     # The stream is looked at, then written; the foreign keys ask for it and for the user.
     "streams/start": _one("stream_sessions_open_key", "streams_pkey", rows=4, stream_id=PLAIN_STREAM),
     "streams/stop": (
@@ -456,7 +464,8 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "users/list_streams": _one("streams_user_id_idx", user_id=PLAIN_USER),
     "users/lock": _one("users_pkey"),
     "users/record_login": _one("users_pkey"),
-    "users/set_active": _one("users_pkey"),
+    # With the sessions that hang on it.
+    "users/set_active": _one("users_pkey", rows=4, user_id=PLAIN_USER),
     "users/set_email": _one("users_pkey", email="somebody@example.com"),
     "users/set_password": _one("users_pkey"),
     "users/update_profile": _one("users_pkey"),

@@ -225,6 +225,7 @@ _STATEMENTS: Final = (
     SELECT 'subscription ' || n %% 50, n, n %% 8, 'stream', n::text, 'E', 5, 'ValueError', 'no'
     FROM generate_series(1, 5000) AS n
     """,
+    "INSERT INTO cache_invalidations (key) SELECT 'user:' || n FROM generate_series(1, 20000) AS n",
     "ANALYZE",
 )
 

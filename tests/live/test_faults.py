@@ -11,6 +11,7 @@ import pytest
 from rootstream_store import live
 from rootstream_store.cache import keys
 from rootstream_store.cache._announcer import MOST_WAITING
+from rootstream_store.errors import Unavailable
 from rootstream_store.store import Store
 
 from ..cache.conftest import OwnValkey
@@ -193,6 +194,25 @@ def test_more_than_can_wait_is_dropped_oldest_first_and_counted(
     numbers = [number for number in reader.numbers if number >= 0]
     assert numbers == list(range(MOST_WAITING + 500 - len(numbers), MOST_WAITING + 500))
     assert len(numbers) + reader.missing >= MOST_WAITING + 500
+
+
+def test_what_waits_is_not_tried_on_a_server_that_others_found_dead(
+    make_store: MakeStore, own_valkey: OwnValkey
+) -> None:
+    store = make_store()
+    reader = Reader(make_store())
+    own_valkey.freeze()
+    with pytest.raises(Unavailable):
+        live.get_state(store, 1)  # opens the breaker
+    for number in range(1000):
+        live.publish(store, Goal(stream_id=1, number=number), soon=True)
+    time.sleep(0.5)  # how long it is away: some attempts
+    own_valkey.thaw()
+    until(lambda: len(reader.numbers) == 1000)
+    reader.close()
+    assert reader.numbers == list(range(1000))
+    assert reader.gaps == []
+    assert store._cache.counters.lost_effects == 0
 
 
 def test_closing_while_redis_is_away_does_not_wait_for_it(

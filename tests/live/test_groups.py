@@ -11,6 +11,7 @@ from rootstream_store.cache import Message, keys
 
 from ..cache.groups import ClusterGroup, SentinelGroup, cluster_group, sentinel_group
 from ..factories import make_stream
+from ..waiting import until
 from .conftest import Goal, drain
 
 
@@ -68,3 +69,36 @@ def test_messages_and_states_arrive(grouped: Store) -> None:
         assert len(drain(messages, 53)) == 53
         assert messages.get(0.05) is None
     assert live.delete_state(store, stream) is True
+
+
+def test_a_failover_is_no_loss_that_is_not_told(database_url: str) -> None:
+    with (
+        sentinel_group() as group,
+        Store.open(database_url, group.url, redis_retry_after=0.1) as store,
+        live.subscribe(store, types=[Goal]) as messages,
+    ):
+        for number in range(50):
+            live.publish(store, Goal(stream_id=1, number=number))
+        replica = group.replica
+        until(lambda: replica.admin.xlen(keys.MESSAGES) == 50)
+        group.primary.kill()
+        numbers: list[int] = []
+        told = 0
+        sent = 50
+
+        def after_it() -> bool:
+            nonlocal sent, told
+            live.publish(store, Goal(stream_id=1, number=sent))
+            sent += 1
+            while (one := messages.get(0.05)) is not None:
+                if isinstance(one, live.Gap):
+                    assert one.reason == "unpublished"
+                    told += one.missing or 0
+                elif isinstance(one.message, Goal):
+                    numbers.append(one.message.number)
+            return told > 0 and numbers[-1] > 50
+
+        until(after_it, "a message after the failover", 30)
+        assert numbers[:50] == list(range(50))
+        assert numbers == sorted(set(numbers))
+        until(lambda: after_it() and sent - len(numbers) <= told, "all that is lost to be told")

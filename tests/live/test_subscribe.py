@@ -377,3 +377,25 @@ def test_two_processes_write_and_one_reads(store: Store, database_url: str, redi
     assert sorted((one.stream_id, one.number) for one in got if isinstance(one, Goal)) == [
         (stream, number) for stream in (1, 2) for number in range(500)
     ]
+
+
+def test_eight_subscribers_get_all_of_it(store: Store) -> None:
+    got: list[list[int]] = [[] for _ in range(8)]
+    subscriptions = [live.subscribe(store, types=[Goal]) for _ in got]
+
+    def read(mine: int) -> None:
+        for one in subscriptions[mine]:
+            got[mine].extend(numbers([one]))
+
+    readers = [threading.Thread(target=read, args=(mine,)) for mine in range(8)]
+    for reader in readers:
+        reader.start()
+    for number in range(2000):
+        live.publish(store, Goal(stream_id=1, number=number), soon=True)
+    until(lambda: all(len(one) == 2000 for one in got))
+    for subscription in subscriptions:
+        subscription.close()
+    for reader in readers:
+        reader.join(5)
+        assert not reader.is_alive()
+    assert got == [list(range(2000))] * 8

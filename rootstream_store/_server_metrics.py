@@ -76,6 +76,14 @@ _METRICS: dict[str, tuple[_Kind, str, tuple[str, ...]]] = {
     "cache_fills": (_C, "Loaded answers that Redis took.", ()),
     "cache_fills_refused": (_C, "Loaded answers not kept, since the row was written meanwhile.", ()),
     "cache_invalidations_pending": (_G, "Keys to be removed as soon as Redis is back.", ()),
+    "near_cache_up": (_G, "1 while Redis tells the near-cache of changes. Absent where there is none.", ()),
+    "near_cache_entries": (_G, "Answers kept in this process.", ()),
+    "near_cache_bytes": (_G, "Size of these answers.", ()),
+    "near_cache_hits": (_C, "Cached answers that came from this process itself.", ()),
+    "near_cache_invalidated": (_C, "Answers removed since what they told had changed.", ()),
+    "near_cache_evicted": (_C, "Answers removed to make room.", ()),
+    "near_cache_refused": (_C, "Answers not kept, since what they told changed meanwhile.", ()),
+    "near_cache_dropped": (_C, "Times that all was dropped: the connection was lost, Redis flushed.", ()),
     "redis_up": (_G, "1 when Redis answers, 0 when it does not. Absent without a redis_url.", ()),
     "redis_latency_seconds": (_G, "Time of one PING.", ()),
     "redis_memory_bytes": (_G, "Memory that the Redis server has allocated.", ()),
@@ -135,6 +143,8 @@ def collect(pool: Pool, cache: Cache) -> Iterable[Metric]:
         if health.invalidations.waiting is not None:
             families.set("cache_invalidations_waiting", health.invalidations.waiting)
             families.set("cache_invalidations_oldest_seconds", health.invalidations.oldest_seconds or 0.0)
+        if health.redis.near.state != "off":
+            _add_near_cache(families, health.redis)
     if health.postgres.reachable:
         _add_sizes(families, pool)
         # A standby does not know up to where the log is complete; an empty database has no subscriptions.
@@ -186,6 +196,18 @@ def _add_pool(families: _Families, pool: PoolHealth) -> None:
     families.set("pool_connect_seconds", _seconds(pool.connections_open_ms))
     families.set("pool_connections_lost", pool.connections_lost)
     families.set("pool_connections_returned_broken", pool.returned_broken)
+
+
+def _add_near_cache(families: _Families, redis: CacheHealth) -> None:
+    near = redis.counters.near
+    families.set("near_cache_up", redis.near.state == "on")
+    families.set("near_cache_entries", near.entries)
+    families.set("near_cache_bytes", near.bytes)
+    families.set("near_cache_hits", near.hits)
+    families.set("near_cache_invalidated", near.invalidated)
+    families.set("near_cache_evicted", near.evicted)
+    families.set("near_cache_refused", near.refused)
+    families.set("near_cache_dropped", near.dropped)
 
 
 def _add_redis(families: _Families, redis: CacheHealth) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -42,6 +43,11 @@ class CachedQuery(Generic[R]):
         self.key = key
         self.ttl = ttl
         self.expires = expires
+
+    def life(self, record: R) -> float:
+        """Seconds that this answer may be cached from now on; 0 or less: not at all."""
+        end = self.expires(record) if self.expires else None
+        return self.ttl if end is None else min(self.ttl, end.timestamp() - time.time())
 
 
 class Db(ABC):

@@ -307,6 +307,8 @@ def _reasons(
         elif waiting.oldest_seconds is not None and waiting.oldest_seconds > _LONGEST_BACKLOG:
             seconds = f"{waiting.oldest_seconds:.0f} s"
             reasons.append(f"invalidations: {waiting.waiting} wait for Redis, the oldest for {seconds}")
+    if redis.near.state == "refused":
+        reasons.append(f"near-cache: Redis does not tell of changes: {redis.near.error}")
     if postgres.reachable:
         if schema.pending:
             reasons.append(f"migrations: {len(schema.pending)} pending, from {schema.pending[0]} on")

@@ -17,7 +17,7 @@ import psycopg
 
 from rootstream_store._invalidations import Invalidations
 from rootstream_store.batch import Batch
-from rootstream_store.cache import UNREACHED, Ask, Cache, Effect, Invalidate, Wake
+from rootstream_store.cache import MISSING, NEGATIVE, UNREACHED, Ask, Cache, Effect, Invalidate, Wake
 from rootstream_store.database import (
     READ_ONLY,
     Connection,
@@ -194,25 +194,32 @@ class Store(Db):
                 return self.maybe(query.query, **params)
             if sweep.is_resting:
                 sweep.wake()
+        key = query.key(**params)
+        near = self._cache.near
+        ticket = None
+        if near is not None:
+            kept = near.get(key)
+            if kept is not MISSING:
+                return kept  # type: ignore[no-any-return]  # what was put under this key below
+            ticket = near.ticket(key)
         record: Any = query.query.record
 
         def load() -> tuple[bytes | None, float]:
             found = self.maybe(query.query, **params)
-            if found is None:
-                return None, query.ttl
-            end = query.expires(found) if query.expires else None
-            ttl = min(query.ttl, end.timestamp() - time.time()) if end else query.ttl
-            return msgspec.json.encode(found), ttl
+            return (None, query.ttl) if found is None else (msgspec.json.encode(found), query.life(found))
 
-        key = query.key(**params)
-        answer = self._cache.get_or_load(key, load)
+        answer, is_hit = self._cache.fetch(key, load)
         try:
-            return None if answer is None else msgspec.json.decode(answer, type=record)
+            found: R | None = None if answer is None else msgspec.json.decode(answer, type=record)
         except msgspec.MsgspecError as error:
             # Of another version of this library, or somebody else's: the truth is in PostgreSQL.
             _log.warning("%s does not hold a %s: %s", key.partition(":")[0], query.query.entity, error)
             self._cache.end_write([key])
             return self.maybe(query.query, **params)
+        if near is not None and ticket is not None and is_hit:
+            life = NEGATIVE if found is None else query.life(found)
+            near.put(ticket, key, found, size=len(answer or b""), life=life)
+        return found
 
     def ask(self, ask: Ask[T], otherwise: Callable[[], Generator[Any, Any, T]]) -> T:
         self._pool.require_open()

@@ -23,10 +23,10 @@ from rootstream_store.embedded import EmbeddedServers
 from rootstream_store.errors import InvalidInput, NotFound, SettingsError, Timeout
 from rootstream_store.metrics import BUCKETS, Metrics
 from rootstream_store.queries import Query
-from rootstream_store.repositories import users
+from rootstream_store.repositories import streams, users
 from rootstream_store.store import Store
 
-from .factories import make_user
+from .factories import make_stream, make_user
 
 _NOBODY = "redis://:geheim@127.0.0.1:1/0"
 """Nothing listens on port 1."""
@@ -211,6 +211,21 @@ def test_cache_hits_and_misses(store: Store) -> None:
     memory = found("redis_memory_bytes")
     assert memory is not None
     assert memory > 100_000
+
+
+def test_near_cache(database_url: str, redis_url: str) -> None:
+    with Store.open(database_url, redis_url, near_cache_entries=10) as store:
+        stream = make_stream(store)
+
+        def hits() -> float:
+            streams.is_live(store, stream.id)
+            return scrape(store)("near_cache_hits_total") or 0
+
+        until(lambda: hits() > 0)
+        found = scrape(store)
+        assert found("near_cache_up") == 1
+        assert found("near_cache_entries") == 1
+        assert (found("near_cache_bytes") or 0) > 0
 
 
 def test_event_log_growth(store: Store) -> None:
@@ -411,11 +426,12 @@ def test_operating_notes_list_every_metric(store: Store) -> None:
         assert f"`{shown}`" in notes, shown
 
 
-def test_only_described_metrics_are_collected(store: Store) -> None:
-    measured = Metrics(store)
-    make_user(store)
-    events.Subscription(store, "all", lambda tx, event: None).register()
-    names = {metric.name for metric in measured.describe()}
-    collected = {metric.name for metric in measured.collect()}
+def test_only_described_metrics_are_collected(database_url: str, redis_url: str) -> None:
+    with Store.open(database_url, redis_url, near_cache_entries=10) as store:
+        measured = Metrics(store)
+        make_user(store)
+        events.Subscription(store, "all", lambda tx, event: None).register()
+        names = {metric.name for metric in measured.describe()}
+        collected = {metric.name for metric in measured.collect()}
     assert collected <= names
     assert names - collected == {"rootstream_event_log_events"}  # not yet analysed

@@ -6,20 +6,23 @@ Whatever Redis does, reads are answered (by the load function, from PostgreSQL) 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 import redis
+from msgspec.structs import asdict
 
 from rootstream_store.cache import keys
 from rootstream_store.cache._cluster_wire import ClusterBreaker, ClusterWire
 from rootstream_store.cache._health import probe
 from rootstream_store.cache._report import CacheCounters, CacheHealth
 from rootstream_store.cache._runner import Runner
-from rootstream_store.cache.breaker import UNREACHED, Breaker, BreakerCounters, Unreached
+from rootstream_store.cache._tracking import NearHealth, Tracking, track
+from rootstream_store.cache.breaker import UNREACHED, Breaker, Unreached
 from rootstream_store.cache.client import close_idle, connect, nodes_of, pool_of, safe_url
 from rootstream_store.cache.effects import (
+    CHANGES,
     Delete,
     Effect,
     Expire,
@@ -30,14 +33,17 @@ from rootstream_store.cache.effects import (
     run_effects,
 )
 from rootstream_store.cache.feed import Entry, Feed, Hole
-from rootstream_store.cache.lease import LeaseCache, LeaseCounters, Load
+from rootstream_store.cache.lease import LeaseCache, Load
 from rootstream_store.cache.messages import Announce, Limits, StateChange, WriteAsk
+from rootstream_store.cache.near import MISSING, NEGATIVE, NearCache, NearCounters
 from rootstream_store.cache.pubsub import Gap, Message, Subscription, subscribe
 from rootstream_store.cache.wire import Ask, Command, Script, Wire
 from rootstream_store.errors import SettingsError, StoreClosed
 from rootstream_store.settings import Settings
 
 __all__ = [
+    "MISSING",
+    "NEGATIVE",
     "UNREACHED",
     "Announce",
     "Ask",
@@ -54,6 +60,9 @@ __all__ = [
     "Invalidate",
     "Load",
     "Message",
+    "NearCache",
+    "NearCounters",
+    "NearHealth",
     "Publish",
     "Script",
     "SetValue",
@@ -83,6 +92,7 @@ class Cache:
         self._closed = False
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._client: redis.Redis | None = None
+        self._tracking: Tracking | None = None
         if settings.redis_url is None:
             return
         self._url = settings.redis_url
@@ -116,11 +126,17 @@ class Cache:
             retry_after=settings.redis_retry_after,
             after_call=self._after_call,
         )
+        self._tracking = track(self._client, settings)
 
     @property
     def enabled(self) -> bool:
         """Whether there is a Redis at all."""
         return self._client is not None
+
+    @property
+    def near(self) -> NearCache | None:
+        """What `fetch` gave, kept in this process. None: off."""
+        return self._tracking.near if self._tracking is not None else None
 
     @property
     def redis(self) -> redis.Redis:
@@ -140,24 +156,33 @@ class Cache:
 
         Not for use inside a transaction that has written: `load` would see what others must not see yet.
         """
+        return self.fetch(key, load)[0]
+
+    def fetch(self, key: str, load: Load) -> tuple[bytes | None, bool]:
+        """What `get_or_load` gives, and whether the near-cache may keep it."""
         if self._client is None:
-            return load()[0]
+            return load()[0], False
         try:
-            return self._lease.get_or_load(key, load)
+            return self._lease.fetch(key, load)
         finally:
             self._after_call()
 
-    def begin_write(self, cached: Iterable[str]) -> None:
+    def begin_write(self, cached: Collection[str]) -> None:
         """Say, just before a commit, which cached keys it changes. Never fails because of Redis."""
         if self._client is not None:
             self._lease.begin_write(cached)
+            self._forget(cached)
             self._after_call()
 
-    def end_write(self, cached: Iterable[str]) -> None:
+    def end_write(self, cached: Collection[str]) -> None:
         """Remove these keys after the commit, the rollback or an unknown outcome. Never fails because of
         Redis."""
         if self._client is not None:
-            self._lease.end_write(cached)
+            try:
+                self._lease.end_write(cached)
+            finally:
+                # Only now is nothing old to be had from Redis that could be kept here again.
+                self._forget(cached)
             self._after_call()
 
     def drop(self, cached: Iterable[str]) -> bool:
@@ -165,9 +190,11 @@ class Cache:
         there is none. Raises InvalidInput."""
         if self._client is None:
             return False
+        keys = list(cached)
         try:
-            return self._lease.drop(cached)
+            return self._lease.drop(keys)
         finally:
+            self._forget(keys)
             self._after_call()
 
     def recheck(self) -> None:
@@ -176,11 +203,16 @@ class Cache:
             self._lease.generation.ask()
             self._after_call()
 
+    def _forget(self, keys: Iterable[str]) -> None:
+        if self.near is not None:
+            self.near.forget(keys)
+
     def run(self, effects: Sequence[Effect]) -> None:
         """Run effects in one round trip. What fails is counted and logged; invalidations are repeated until
         done."""
         if self._client is not None and effects:
             self._runner.run(effects)
+            self._forget(effect.key for effect in effects if isinstance(effect, CHANGES))
 
     def wake(self, wake: Wake) -> None:
         """Have subscribers woken soon. Costs the caller next to nothing, whatever Redis does."""
@@ -243,25 +275,18 @@ class Cache:
     def uses(self) -> int:
         """How often a cached answer was asked for."""
         counters = self.counters
-        return counters.hits + counters.misses
+        return counters.hits + counters.misses + counters.near.hits
 
     @property
     def counters(self) -> CacheCounters:
         """What was counted so far."""
         if self._client is None:
             return CacheCounters()
-        lease: LeaseCounters = self._lease.counters
-        breaker: BreakerCounters = self._breaker.counters
         return CacheCounters(
-            hits=lease.hits,
-            misses=lease.misses,
-            fills=lease.fills,
-            refused_fills=lease.refused_fills,
-            failures=breaker.failures,
-            refusals=breaker.refusals,
-            skipped=breaker.skipped,
-            opened=breaker.opened,
+            **asdict(self._lease.counters),
+            **asdict(self._breaker.counters),
             lost_effects=self._runner.lost,
+            near=self.near.counters if self.near is not None else NearCounters(),
         )
 
     def health(self) -> CacheHealth:
@@ -282,6 +307,7 @@ class Cache:
             server_name=info.get("server_name", "redis" if "redis_version" in info else None),
             server_version=info.get("valkey_version", info.get("redis_version")),
             url=safe_url(self._url),
+            near=self._tracking.health if self._tracking is not None else NearHealth(state="off"),
             error=found.error or self._breaker.last_error,
         )
 
@@ -295,6 +321,8 @@ class Cache:
             return
         for subscription in list(self._subscriptions):
             subscription.close()
+        if self._tracking is not None:
+            self._tracking.close()
         self._runner.close()
         self._lease.close()
         if self._nodes is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from rootstream_store.cache._tracking import NearHealth
 from rootstream_store.cache.breaker import State
+from rootstream_store.cache.near import NearCounters
 
 __all__ = ["CacheCounters", "CacheHealth"]
 
@@ -32,6 +34,8 @@ class CacheCounters(msgspec.Struct, frozen=True, kw_only=True):
     lost_effects: int = 0
     """Messages and plain values that did not reach Redis. Invalidations are not among them: those are
     repeated."""
+    near: NearCounters = NearCounters()
+    """Those of the near-cache. Its hits are not among `hits`."""
 
 
 class CacheHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,5 +57,6 @@ class CacheHealth(msgspec.Struct, frozen=True, kw_only=True):
     server_version: str | None = None
     url: str | None = None
     """Without the password."""
+    near: NearHealth = NearHealth(state="off")
     error: str | None = None
     """Why it is not reachable now, else the latest failure; without secrets. None: never failed."""

@@ -21,6 +21,7 @@ from rootstream_store.cache.wire import Command, Wire
 from rootstream_store.errors import InvalidInput
 
 __all__ = [
+    "CHANGES",
     "Announce",
     "Delete",
     "Effect",
@@ -114,6 +115,9 @@ class Expire(msgspec.Struct, frozen=True):
 
 
 Effect = Publish | Wake | Invalidate | SetValue | Delete | Expire | Announce
+
+CHANGES = Invalidate | SetValue | Delete | Expire
+"""Those that change a key, for isinstance."""
 _Plain = Publish | Wake | Invalidate | SetValue | Delete | Expire
 
 

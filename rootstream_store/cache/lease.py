@@ -118,16 +118,26 @@ class LeaseCache:
         `load` may run in another thread for this call, and must not ask for the same key. A TTL of 0 or less:
         the value is not cached; None is cached for 5 s at most. Raises what `load` raises, and InvalidInput.
         """
+        return self.fetch(key, load)[0]
+
+    def fetch(self, key: str, load: Load) -> tuple[bytes | None, bool]:
+        """What `get_or_load` gives, and whether it was there already when Redis was asked: then whatever
+        changes it from now on changes the key in Redis."""
         call = _Call(self._budget)
         name = encode(key, "key")
         # A plain GET first: there nearly always is a value, and a value may be served however it was read.
         # Only the script takes a lease, after looking once more in the same step.
         raw = self._ask(call, lambda: self._wire.command("GET", name)) if self._clean(call) else UNREACHED
-        # The head as it is now: the answer may have come on a connection that was opened for it.
-        if raw is not None and raw is not UNREACHED and raw[:HEAD] == self.generation.head:
-            self._counts.hit()
-            return bytes(raw[HEAD:])
-        return self._without_value(call, name, raw, load)
+        if raw is not None and raw is not UNREACHED:
+            # The head as it is now: the answer may have come on a connection that was opened for it.
+            head = self.generation.head
+            if raw[:HEAD] == head:
+                self._counts.hit()
+                return bytes(raw[HEAD:]), True
+            if raw[:1] == Kind.NEGATIVE.value and raw[1:HEAD] == head[1:]:
+                self._counts.hit()
+                return None, True
+        return self._without_value(call, name, raw, load), False
 
     def begin_write(self, keys: Iterable[str]) -> None:
         """Say that these keys are about to change, just before the commit. Readers then load and do not fill.

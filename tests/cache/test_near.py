@@ -152,6 +152,14 @@ def test_what_is_too_large_is_not_kept_and_drives_nothing_out() -> None:
     assert near.get("user:2") is MISSING
 
 
+def test_no_more_bytes_are_kept_than_told() -> None:
+    near = opened(entries=100, size=5000)
+    for n in range(50):
+        keep(near, f"user:{n}", size=700)
+        assert near.counters.bytes <= 5000
+    assert near.counters.entries >= 4
+
+
 def test_threads_keep_the_account_right() -> None:
     near = opened(entries=50, size=20_000)
     stop = threading.Event()
@@ -214,6 +222,12 @@ class Bounds(RuleBasedStateMachine):
         assert (ticket is not None) == self.is_open
         if ticket is not None:
             self.tickets[key] = ticket, self.truth[key]
+
+    @precondition(lambda self: self.is_open)
+    @rule(key=st.sampled_from(KEYS), size=st.integers(0, 4000))
+    def keep(self, key: str, size: int) -> None:
+        keep(self.near, key, self.truth[key], size=size, life=LONGEST)
+        self.lives[key] = self.clock.now + LONGEST
 
     @precondition(lambda self: self.tickets)
     @rule(data=st.data(), size=st.integers(0, 4000), life=st.floats(-1, 50))

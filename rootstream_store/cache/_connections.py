@@ -50,6 +50,10 @@ class _Bounded:
                 parent.connect_check_health(check_health, retry_socket_connect)
         finally:
             self.__dict__.pop("read_response", None)
+        self.restore()
+
+    def restore(self) -> None:
+        """Let replies take the whole `socket_timeout` again. The connection must be open."""
         self._sock.settimeout(self.socket_timeout)
         self.shortened = False
 
@@ -139,8 +143,7 @@ class Pool(redis.BlockingConnectionPool):
             connection._sock.settimeout(require_time(whole))
             connection.shortened = True
         elif connection.shortened:
-            connection._sock.settimeout(whole)
-            connection.shortened = False
+            connection.restore()
         return connection
 
     def close_idle(self) -> None:

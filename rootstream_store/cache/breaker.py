@@ -102,6 +102,8 @@ class Breaker:
         self._limit = limit
         self._slow = 0.75 * limit
         self._lock = threading.Lock()
+        # One for all: it costs every call what it takes to make.
+        self._plain = Permit(self, False)
         self._state: State = "closed"
         self._retry_at = 0.0
         self._failures = self._refusals = self._skipped = self._opened = 0
@@ -136,7 +138,7 @@ class Breaker:
         just opened. One probe is under way at a time; the others are not held up.
         """
         if self._state == "closed":
-            return Permit(self, False)
+            return self._plain
         with self._lock:
             return self._enter_locked(insist)
 
@@ -145,13 +147,7 @@ class Breaker:
     ) -> _T | Literal[Unreached.UNREACHED]:
         """What `operation` returns, or UNREACHED when Redis failed, refused or was not tried. Other errors
         pass. `insist`: as in `enter`."""
-        if self._state == "closed":  # without a permit: this is the path of every call
-            try:
-                return operation()
-            except redis.RedisError as error:
-                self._record(error, False)
-                return UNREACHED
-        permit = self.enter(insist=insist)
+        permit = self._plain if self._state == "closed" else self.enter(insist=insist)
         if permit is None:
             return UNREACHED
         limits = LIMITS

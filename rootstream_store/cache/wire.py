@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Sequence
 from queue import Empty, Full
 from typing import Any, Generic, TypeVar
@@ -19,6 +20,7 @@ from typing import Any, Generic, TypeVar
 import hiredis
 import redis
 
+from rootstream_store.cache._limits import LIMITS
 from rootstream_store.cache.client import Pool
 
 __all__ = ["Ask", "Command", "Script", "Wire"]
@@ -69,6 +71,7 @@ class Wire:
         # A pool of another class may do more in between than is done here.
         pool: Any = client.connection_pool if type(client) is redis.Redis else None
         self._pool: Any = pool if type(pool) is Pool and pool.cache is None else None
+        self._enough = 0.0 if self._pool is None else 0.8 * (pool.connection_kwargs["socket_timeout"] or 0.0)
         # A dict of its own: redis-py's looks up in Python, and is only asked for what is spelled in capitals.
         self._readers: dict[Any, Callable[[Any], Any]] = dict(client.response_callbacks)
 
@@ -145,11 +148,22 @@ class Wire:
                 connection = idle.get_nowait()
             except Empty:
                 return pool.get_connection()  # waits for one
-            if connection is not None and connection.is_connected and not _is_readable(connection):
+            if connection is not None and self._is_ready(connection):
                 return connection
             idle.put_nowait(connection)
-        # One to be opened, or one that the server has closed, or after a fork: redis-py's pool sees to that.
+        # To be opened, closed by the server, after a fork, or with little time left: the pool sees to that.
         return pool.get_connection()
+
+    def _is_ready(self, connection: Any) -> bool:
+        # A call that has nearly all of its time, as most have, may take the whole timeout for its reply: to
+        # set another one costs more than that.
+        if not connection.is_connected or LIMITS.end - time.monotonic() < self._enough:
+            return False
+        if _is_readable(connection):
+            return False
+        if connection.shortened:
+            connection.restore()
+        return True
 
     def _give_back(self, connection: Any, is_clean: bool) -> None:
         # Not clean, whyever, KeyboardInterrupt too: an answer may still come, and the next command on this

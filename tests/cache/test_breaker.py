@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from typing import NoReturn
@@ -8,6 +9,7 @@ from typing import NoReturn
 import pytest
 import redis
 
+from rootstream_store.cache._limits import LIMITS, left
 from rootstream_store.cache.breaker import UNREACHED, Breaker
 
 URL = "redis://user:s3cret@host:6379/0"
@@ -184,3 +186,25 @@ def _timed(breaker: Breaker) -> float:
     started = time.perf_counter()
     breaker.attempt(fail)
     return time.perf_counter() - started
+
+
+def test_an_attempt_has_its_limit_and_its_insistence_also_while_closed() -> None:
+    breaker = Breaker(1.0, limit=0.25)
+    assert breaker.state == "closed"
+    seconds = breaker.attempt(lambda: left(None))
+    assert isinstance(seconds, float)
+    assert 0.2 < seconds <= 0.25
+    assert breaker.attempt(lambda: LIMITS.insist, insist=True) is True
+    assert breaker.attempt(lambda: LIMITS.insist) is False
+    assert left(None) == math.inf
+
+
+def test_an_answer_that_took_too_long_counts_as_a_failure_also_while_closed() -> None:
+    breaker = Breaker(60.0, limit=0.02)
+
+    def slow() -> str:
+        time.sleep(0.02)
+        return "late"
+
+    assert breaker.attempt(slow) == "late"
+    assert breaker.state == "open"

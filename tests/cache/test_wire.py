@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 
+from rootstream_store.cache._limits import within
 from rootstream_store.cache.client import Pool, connect, pool_of
 from rootstream_store.cache.wire import Script, Wire
 from rootstream_store.settings import Settings
@@ -321,6 +322,25 @@ def test_a_full_pool_is_waited_for_and_no_longer_than_the_timeout(make_client: M
     timer.start()
     assert wire.command("PING")
     timer.join()
+
+
+def test_a_call_with_little_time_left_waits_no_longer_and_leaves_the_next_its_own(
+    wire: Wire, own_valkey: OwnValkey
+) -> None:
+    wire.command("PING")
+    number = wire.command("CLIENT", "ID")
+    with within(0.05):
+        wire.command("PING")
+    own_valkey.freeze()
+    thaw = threading.Timer(0.1, own_valkey.thaw)
+    thaw.start()
+    assert wire.command("CLIENT", "ID") == number
+    thaw.join()
+    own_valkey.freeze()
+    started = time.monotonic()
+    with within(0.05), pytest.raises(redis.TimeoutError):
+        wire.command("PING")
+    assert time.monotonic() - started < 0.2
 
 
 def test_a_failure_costs_no_place_in_the_pool(make_client: MakeClient, own_valkey: OwnValkey) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import redis
 
 from rootstream_store.cache import MISSING, Cache
@@ -208,8 +209,9 @@ def test_the_same_harness_catches_naive_cache_aside(cache: Cache) -> None:
     assert outcome.stale > 0, outcome
 
 
+@pytest.mark.parametrize("kind", [Leased, Near])
 def test_no_stale_read_while_redis_is_killed_and_started_again(
-    make_cache: Callable[..., Cache], own_valkey: OwnValkey
+    make_cache: Callable[..., Cache], own_valkey: OwnValkey, kind: type[Leased]
 ) -> None:
     """One process, so that its own memory of what it could not remove is what keeps it right."""
     ended = threading.Event()
@@ -227,7 +229,7 @@ def test_no_stale_read_while_redis_is_killed_and_started_again(
     disturber = threading.Thread(target=disturb)
     disturber.start()
     try:
-        outcome = race([lambda: Leased(make_cache())], 4)
+        outcome = race([lambda: kind(make_cache(near_cache_entries=100))], 4)
     finally:
         ended.set()
         disturber.join(20)

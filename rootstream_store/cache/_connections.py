@@ -13,6 +13,7 @@ from typing import Any
 import redis
 
 from rootstream_store.cache._limits import left, require_time, within
+from rootstream_store.cache._stack import Stack
 
 __all__ = ["CONNECTIONS", "Address", "Locate", "Pool", "floating"]
 
@@ -121,6 +122,10 @@ class Pool(redis.BlockingConnectionPool):
 
     opened: Callable[[Any], None] | None = None
     """A method that is given each connection when it was opened, before anything else is asked on it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        parent: Any = super()
+        parent.__init__(*arguments, **{"queue_class": Stack, **options})
 
     def make_connection(self) -> Any:
         parent: Any = super()

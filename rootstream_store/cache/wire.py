@@ -148,9 +148,14 @@ class Wire:
                 connection = idle.get_nowait()
             except Empty:
                 return pool.get_connection()  # waits for one
-            if connection is not None and self._is_ready(connection):
+            is_ready = False
+            try:
+                is_ready = connection is not None and self._is_ready(connection)
+            finally:
+                if not is_ready:
+                    idle.put_nowait(connection)
+            if is_ready:
                 return connection
-            idle.put_nowait(connection)
         # To be opened, closed by the server, after a fork, or with little time left: the pool sees to that.
         return pool.get_connection()
 

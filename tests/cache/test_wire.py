@@ -294,6 +294,8 @@ def test_exceptions_thrown_into_threads_mix_no_answers_up(client: redis.Redis, w
     assert wrong == []
     assert min(answers) > 200
     assert wire.command("PING")
+    pool: Any = pool_of(client)
+    assert pool.pool.qsize() >= pool.max_connections - 2, "places in the pool were lost"
 
 
 def test_messages_out_of_turn_are_no_answers(make_client: MakeClient) -> None:

@@ -301,6 +301,10 @@ def _reasons(
         reasons.append(f"pool {pool.name!r} exhausted: {busy}")
     if redis.enabled and not redis.reachable:
         reasons.append(f"Redis: {redis.error}")
+    elif redis.slow:
+        reasons.append(f"Redis: slow, a PING took {redis.latency_ms:.0f} ms")
+    elif redis.refuses:
+        reasons.append(f"Redis: it refuses commands: {redis.error}")
     if redis.enabled and postgres.reachable:
         if waiting.error and not schema.error:
             reasons.append(f"invalidations: {waiting.error}")

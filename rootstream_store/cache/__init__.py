@@ -102,7 +102,10 @@ class Cache:
         self._nodes = nodes_of(self._client)
         if self._nodes is None:
             self._breaker = Breaker(
-                settings.redis_retry_after, settings.redis_url, limit=settings.redis_timeout
+                settings.redis_retry_after,
+                settings.redis_url,
+                limit=settings.redis_timeout,
+                on_read_only=self._forget_connections,
             )
             self._wire = Wire(self._client)
         else:
@@ -301,6 +304,8 @@ class Cache:
             reachable=found.latency_ms is not None,
             latency_ms=found.latency_ms,
             breaker=self._breaker.state,
+            refuses=self._breaker.refuses,
+            slow=(found.latency_ms or 0.0) > 750 * self._timeout,
             counters=self.counters,
             pending_invalidations=self._lease.pending,
             used_memory=info.get("used_memory"),
@@ -328,6 +333,10 @@ class Cache:
         if self._nodes is not None:
             self._nodes.close()
         self._after_call()
+
+    def _forget_connections(self) -> None:
+        if self._client is not None:
+            close_idle(self._client)
 
     def _after_call(self) -> None:
         # A call that was under way while the cache was closed gives its connection back to a closed pool.

@@ -161,6 +161,11 @@ class ClusterBreaker(Breaker):
         states = {node.breaker.state for node in self._nodes.known()}
         return "open" if "open" in states else "half-open" if "half-open" in states else "closed"
 
+    @property
+    def refuses(self) -> bool:
+        """Whether a node has refused a command in the last ten seconds."""
+        return any(node.breaker.refuses for node in self._nodes.known())
+
     def _opened_elsewhere(self) -> int:
         return sum(node.breaker.counters.opened for node in self._nodes.known())
 

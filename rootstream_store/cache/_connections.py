@@ -15,7 +15,7 @@ import redis
 from rootstream_store.cache._limits import left, require_time, within
 from rootstream_store.cache._stack import Stack
 
-__all__ = ["CONNECTIONS", "Address", "Locate", "Pool", "floating"]
+__all__ = ["CONNECTIONS", "Address", "Locate", "Pool", "floating", "of_primary"]
 
 Address = tuple[str, int]
 """Host and port."""
@@ -32,7 +32,12 @@ class _Bounded:
     shortened = False
     """Whether the socket's timeout was set below `socket_timeout` for one call."""
 
+    must_be_primary = False
+    """Whether to refuse a server that calls itself a replica; known only where RESP3 is spoken."""
+
     _sock: Any
+    handshake_metadata: Any
+    disconnect: Any
     host: Any
     port: Any
     socket_connect_timeout: Any
@@ -42,6 +47,7 @@ class _Bounded:
         if self._sock:
             return
         parent: Any = super()
+        self.handshake_metadata = None
         try:
             with within(require_time(self.socket_connect_timeout)):
                 # Only for the handshake: it would cost every reply.
@@ -51,6 +57,10 @@ class _Bounded:
                 parent.connect_check_health(check_health, retry_socket_connect)
         finally:
             self.__dict__.pop("read_response", None)
+        if self.must_be_primary and _role(self.handshake_metadata) == b"replica":
+            # What it has may be behind, and what we remove there would be refused.
+            self.disconnect()
+            raise redis.ConnectionError("the server is a replica")
         self.restore()
 
     def restore(self) -> None:
@@ -91,29 +101,20 @@ CONNECTIONS: dict[str, type[Any]] = {"redis": TcpConnection, "rediss": TlsConnec
 """By the scheme of a URL."""
 
 
-def floating(scheme: str, locate: Locate, accept: Callable[[Any], None] | None = None) -> type[Any]:
-    """A connection class whose objects ask `locate` where to go each time they connect, and have the
-    server there looked at by `accept`, which raises redis.ConnectionError when it is the wrong one."""
+def floating(scheme: str, locate: Locate) -> type[Any]:
+    """A connection class whose objects ask `locate` where to go each time they connect."""
+    # A function in a class would be taken for a method.
+    return type("Floating", (CONNECTIONS[scheme],), {"locate": staticmethod(locate)})
 
-    base: Any = CONNECTIONS[scheme]
 
-    class Floating(base):  # type: ignore[misc]  # chosen at run time
-        def on_connect_check_health(self, check_health: bool = True) -> None:
-            super().on_connect_check_health(check_health)
-            if accept is not None:
-                accept(self)
+def of_primary(kind: type[Any]) -> type[Any]:
+    """The same connection class, but it refuses a replica."""
+    return type(kind.__name__, (kind,), {"must_be_primary": True})
 
-        def read_response(self, *arguments: Any, **options: Any) -> Any:
-            try:
-                return super().read_response(*arguments, **options)
-            except redis.exceptions.ReadOnlyError as error:
-                # It was the primary and is none any more. Only another connection leads to the new one.
-                self.disconnect()
-                raise redis.ConnectionError("the server has become a replica") from error
 
-    # A function in the class would be taken for a method.
-    Floating.locate = staticmethod(locate)
-    return Floating
+def _role(said: object) -> object:
+    role = said.get(b"role") if isinstance(said, dict) else None
+    return b"replica" if role == b"slave" else role
 
 
 class Pool(redis.BlockingConnectionPool):

@@ -47,6 +47,10 @@ class CacheHealth(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: float | None = None
     """Time of one PING, the longest of a cluster's primaries. None: not reachable, or not all of them."""
     breaker: State = "closed"
+    refuses: bool = False
+    """Whether it refused a command of this process in the last ten seconds, since it is full, say."""
+    slow: bool = False
+    """Whether the PING took longer than calls should wait for an answer."""
     counters: CacheCounters
     pending_invalidations: int = 0
     """Keys that this process removes as soon as Redis is back."""

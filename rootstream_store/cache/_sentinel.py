@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-from rootstream_store.cache._connections import CONNECTIONS, Address, Pool, floating
+from rootstream_store.cache._connections import CONNECTIONS, Address, Pool, floating, of_primary
 from rootstream_store.cache._limits import left, require_time, within
 
 __all__ = ["SentinelPool", "Sentinels"]
@@ -56,11 +56,6 @@ class Sentinels:
                 self._nodes.remove(node)
                 self._nodes.append(node)
 
-    def demote_first(self) -> None:
-        """The sentinel that was asked first is behind the times."""
-        with self._lock:
-            self._nodes.append(self._nodes.pop(0))
-
     def _ask(self, node: Address) -> Address:
         connection = self._connection_class(
             host=node[0], port=node[1], **{**self._options, "socket_timeout": left(self._timeout)}
@@ -85,7 +80,7 @@ class SentinelPool(Pool):
         self.sentinels = sentinels
         self._primary: Address | None = None
         parent: Any = super()
-        parent.__init__(connection_class=floating(scheme, self._locate, self._accept), **options)
+        parent.__init__(connection_class=of_primary(floating(scheme, self._locate)), **options)
 
     def owns_connection(self, connection: Any) -> bool:
         """False for one to a primary of before: it is closed when it is given back."""
@@ -100,13 +95,3 @@ class SentinelPool(Pool):
                 # They lead to a server that may not even know that it is no primary any more.
                 self.close_idle()
         return address
-
-    def _accept(self, connection: Any) -> None:
-        connection.send_command("ROLE", check_health=False)
-        try:
-            role = connection.read_response()
-        except redis.exceptions.NoPermissionError:
-            return
-        if role[0] not in (b"master", "master"):
-            self.sentinels.demote_first()
-            raise redis.ConnectionError("the server is a replica, though a sentinel calls it the primary")

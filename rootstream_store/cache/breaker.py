@@ -28,6 +28,7 @@ __all__ = ["UNREACHED", "Breaker", "BreakerCounters", "Permit", "State", "Unreac
 _T = TypeVar("_T")
 _log = logging.getLogger("rootstream_store.cache")
 _REFUSAL_LOG_INTERVAL = 60.0
+_REFUSAL_TOLD = 10.0
 
 State = Literal["closed", "open", "half-open"]
 
@@ -86,6 +87,8 @@ class Breaker:
 
     `limit`: an attempt waits for no longer than so many seconds in all. One that took more than three
     quarters of them counts as failed although it was answered: several of them would make a long call.
+    `on_read_only` is called when the server turns out to be a replica, and should have it connected to anew:
+    what it holds may be behind, so that counts as a failure too.
     """
 
     def __init__(
@@ -95,12 +98,14 @@ class Breaker:
         clock: Callable[[], float] = time.monotonic,
         *,
         limit: float = math.inf,
+        on_read_only: Callable[[], None] | None = None,
     ) -> None:
         self._retry_after = retry_after
         self._url = url
         self._clock = clock
         self._limit = limit
         self._slow = 0.75 * limit
+        self._on_read_only = on_read_only
         self._lock = threading.Lock()
         # One for all: it costs every call what it takes to make.
         self._plain = Permit(self, False)
@@ -109,6 +114,7 @@ class Breaker:
         self._failures = self._refusals = self._skipped = self._opened = 0
         self._last_error: str | None = None
         self._refusal_logged: dict[str, float] = {}
+        self._refused_at = -math.inf
 
     @property
     def state(self) -> State:
@@ -119,6 +125,11 @@ class Breaker:
     def last_error(self) -> str | None:
         """The latest failure in one line without secrets. None: none yet."""
         return self._last_error
+
+    @property
+    def refuses(self) -> bool:
+        """Whether Redis has refused a command in the last ten seconds."""
+        return self._clock() - self._refused_at < _REFUSAL_TOLD
 
     @property
     def counters(self) -> BreakerCounters:
@@ -211,7 +222,9 @@ class Breaker:
                 self._failures += 1
 
     def _record(self, error: BaseException, probe: bool) -> None:
-        if isinstance(error, redis.ResponseError):
+        if isinstance(error, redis.exceptions.ReadOnlyError) and self._on_read_only is not None:
+            self._on_read_only()
+        elif isinstance(error, redis.ResponseError):
             # The server answers: connections are well, so the breaker is no help and, after a probe, closes.
             with self._lock:
                 self._refusals += 1
@@ -242,6 +255,7 @@ class Breaker:
         now = self._clock()
         with self._lock:
             self._last_error = text
+            self._refused_at = now
             last = self._refusal_logged.get(text)
             if last is not None and now - last < _REFUSAL_LOG_INTERVAL:
                 return

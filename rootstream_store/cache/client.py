@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from rootstream_store.cache._cluster import Nodes
 from rootstream_store.cache._cluster_client import ClusterClient
-from rootstream_store.cache._connections import CONNECTIONS, Address, Pool, floating
+from rootstream_store.cache._connections import CONNECTIONS, Address, Pool, floating, of_primary
 from rootstream_store.cache._errors import describe_error, to_error
 from rootstream_store.cache._sentinel import SentinelPool, Sentinels
 from rootstream_store.cache._url import Target, parse, safe_url
@@ -79,7 +79,7 @@ def connect(settings: Settings) -> redis.Redis:
             pool = SentinelPool(target.scheme, sentinels, **pool_options, **options)
         else:
             pool = Pool.from_url(url, **pool_options, **options)
-            pool.connection_class = CONNECTIONS[target.scheme]
+            pool.connection_class = of_primary(CONNECTIONS[target.scheme])
         # redis-py looks at most options only when it connects. Building one connection checks them now.
         pool.connection_class(**pool.connection_kwargs)
     except (ValueError, TypeError, redis.RedisError):

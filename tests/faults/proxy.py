@@ -1,4 +1,4 @@
-"""A TCP proxy in front of PostgreSQL that fails on demand."""
+"""A TCP proxy in front of PostgreSQL or Redis that fails on demand."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ __all__ = ["Proxy"]
 
 
 class Proxy:
-    """Forwards to the server of `database_url` until told to do otherwise. A context manager."""
+    """Forwards to the server of `database_url` until told to do otherwise. A context manager.
 
-    def __init__(self, database_url: str) -> None:
+    `target`: the address of another kind of server, a path for a unix socket."""
+
+    def __init__(self, database_url: str = "", *, target: str | tuple[str, int] | None = None) -> None:
         self._database_url = database_url
-        self._target = _address(database_url)
+        self._target = target or _address(database_url)
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
         self._questions = threading.Event()
@@ -35,6 +37,11 @@ class Proxy:
     def database_url(self) -> str:
         """The server, through this proxy."""
         return make_conninfo(self._database_url, host="127.0.0.1", port=self._port)
+
+    @property
+    def redis_url(self) -> str:
+        """A Redis server, through this proxy."""
+        return f"redis://127.0.0.1:{self._port}"
 
     def start(self) -> None:
         """Accepts connections, on the port of before."""

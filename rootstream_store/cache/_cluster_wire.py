@@ -31,8 +31,15 @@ _KEYLESS = {"PING", "INFO", "TIME", "SCRIPT", "CONFIG", "CLIENT", "CLUSTER", "EC
 class ClusterWire(Wire):
     """Thread-safe. Raises redis-py's errors."""
 
+    several_servers = True
+
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
+
+    def unlink(self, keys: list[bytes]) -> list[bytes]:
+        """Removes keys. Returns those on nodes that do not answer or refuse. Raised when all are."""
+        replies = self.commands([("UNLINK", key) for key in keys])
+        return [key for key, reply in zip(keys, replies, strict=True) if isinstance(reply, redis.RedisError)]
 
     def command(self, *command: bytes | str | int | float) -> Any:
         """The reply of one command. UNLINK, DEL, EXISTS, TOUCH and MGET may name keys of several slots."""

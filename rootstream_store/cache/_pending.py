@@ -15,13 +15,13 @@ _BATCH = 1000
 
 
 class PendingRemovals:
-    """Thread-safe. `remove` takes keys and says whether Redis took them; `retry_after` in seconds.
+    """Thread-safe. `remove` takes keys and returns those that Redis did not take; `retry_after` in seconds.
 
     A thread of its own tries again while any are left, so that an idle process does not leave other processes
     with stale values.
     """
 
-    def __init__(self, remove: Callable[[list[bytes]], bool], retry_after: float) -> None:
+    def __init__(self, remove: Callable[[list[bytes]], list[bytes]], retry_after: float) -> None:
         self._remove = remove
         self._retry_after = max(retry_after, 0.05)
         self._lock = threading.Lock()
@@ -32,6 +32,9 @@ class PendingRemovals:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._keys
 
     def add(self, keys: Iterable[bytes]) -> None:
         """Remember these keys, and see to it that they are removed."""
@@ -65,14 +68,13 @@ class PendingRemovals:
     def _flush_batch(self) -> bool:
         with self._lock:
             batch = dict(itertools.islice(self._keys.items(), _BATCH))
-        if batch and not self._remove(list(batch)):
-            return False
+        left = set(self._remove(list(batch))) if batch else set()
         with self._lock:
             for key, number in batch.items():
                 # One that was added again meanwhile was written again: it has to be removed again.
-                if self._keys.get(key) == number:
+                if key not in left and self._keys.get(key) == number:
                     del self._keys[key]
-        return True
+        return not left
 
     def _retry(self) -> None:
         while not self._stop.wait(self._retry_after):

@@ -168,13 +168,13 @@ class LeaseCache:
         Redis does not take now is remembered, and removed before this process serves any hit again.
         """
         names = _names(keys)
-        if names and not self._remove(names, insist=True):
-            self._pending.add(names)
+        if names and (left := self._remove(names, insist=True)):
+            self._pending.add(left)
 
     def drop(self, keys: Iterable[str]) -> bool:
         """Remove these keys, of writes that others have committed. False: Redis did not take it."""
         names = _names(keys)
-        return not names or self._remove(names)
+        return not names or not self._remove(names)
 
     def remember(self, keys: Iterable[str]) -> None:
         """Take note of keys that somebody tried to remove in vain, as `end_write` does."""
@@ -259,7 +259,7 @@ class LeaseCache:
     def _look(
         self, call: _Call, name: bytes, lease: bytes, stamp: bytes
     ) -> bytes | Literal[Unreached.UNREACHED] | None:
-        if not self._clean(call):
+        if not self._clean(call, name):
             return UNREACHED
         raw = self._script(call, LOOK, name, lease, milliseconds(LEASE_TTL), stamp)
         return raw if raw is None or raw is UNREACHED else bytes(raw)
@@ -275,9 +275,10 @@ class LeaseCache:
                 call.spent += time.monotonic() - started
         return stamp
 
-    def _clean(self, call: _Call) -> bool:
-        """Whether no removal is waiting, after trying to make those that are."""
-        if not self._pending:
+    def _clean(self, call: _Call, name: bytes) -> bool:
+        """Whether no removal is waiting, after trying to make those that are. With several servers one of
+        them may be away for long, so that only the removal of this key counts."""
+        if not self._pending or (self._wire.several_servers and name not in self._pending):
             return True
         started = time.monotonic()
         try:
@@ -299,9 +300,10 @@ class LeaseCache:
         finally:
             call.spent += time.monotonic() - started
 
-    def _remove(self, names: list[bytes], *, insist: bool = False) -> bool:
-        removed = self._breaker.attempt(lambda: self._wire.command("UNLINK", *names), insist=insist)
-        return removed is not UNREACHED
+    def _remove(self, names: list[bytes], *, insist: bool = False) -> list[bytes]:
+        """Removes these keys, and returns those that may still be there."""
+        removed = self._breaker.attempt(lambda: self._wire.unlink(names), insist=insist)
+        return names if removed is UNREACHED else removed
 
     def _refused(self, reply: object) -> bool:
         if isinstance(reply, redis.RedisError):

@@ -65,6 +65,9 @@ class Ask(Generic[T]):
 class Wire:
     """Thread-safe. Raises redis-py's errors. Replies are what redis-py makes of them."""
 
+    several_servers = False
+    """Whether some keys can be away while others are not."""
+
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._through_client: Callable[..., Any] = client.execute_command
@@ -91,6 +94,11 @@ class Wire:
             return self.command("EVALSHA", script.sha, len(keys), *keys, *arguments)
         except redis.exceptions.NoScriptError:
             return self.command("EVAL", script.source, len(keys), *keys, *arguments)
+
+    def unlink(self, keys: list[bytes]) -> list[bytes]:
+        """Removes keys. Returns those that were not, where not all of them are on one server."""
+        self._command("UNLINK", *keys)
+        return []
 
     def commands(self, commands: Sequence[Command]) -> list[Any]:
         """The replies of several commands in one round trip, not one transaction. An error reply is among

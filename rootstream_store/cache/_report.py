@@ -26,7 +26,7 @@ class CacheCounters(msgspec.Struct, frozen=True, kw_only=True):
     failures: int = 0
     """Attempts that got no answer: no connection, a lost one, a timeout."""
     refusals: int = 0
-    """Attempts that Redis answered with an error (out of memory, no permission, read-only)."""
+    """Attempts that Redis answered with an error (out of memory, no permission)."""
     skipped: int = 0
     """Attempts not made since the breaker was open."""
     opened: int = 0

@@ -49,7 +49,7 @@ class BreakerCounters(msgspec.Struct, frozen=True, kw_only=True):
     failures: int
     """Attempts that got no answer: no connection, a lost one, a timeout."""
     refusals: int
-    """Attempts that Redis answered with an error (out of memory, no permission, read-only)."""
+    """Attempts that Redis answered with an error (out of memory, no permission)."""
     skipped: int
     """Attempts not made since the breaker was open."""
     opened: int

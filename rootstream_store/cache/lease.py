@@ -127,7 +127,8 @@ class LeaseCache:
         name = encode(key, "key")
         # A plain GET first: there nearly always is a value, and a value may be served however it was read.
         # Only the script takes a lease, after looking once more in the same step.
-        raw = self._ask(call, lambda: self._wire.command("GET", name)) if self._clean(call) else UNREACHED
+        clean = self._clean(call, name)
+        raw = self._ask(call, lambda: self._wire.command("GET", name)) if clean else UNREACHED
         if raw is not None and raw is not UNREACHED:
             # The head as it is now: the answer may have come on a connection that was opened for it.
             head = self.generation.head

@@ -40,6 +40,7 @@ from rootstream_store.secret import Secret
 from rootstream_store.settings import Settings
 from rootstream_store.store import Store
 from rootstream_store.transaction import Transaction
+from rootstream_store.work import WorkQueue
 
 __all__ = [
     "UNSET",
@@ -63,6 +64,7 @@ __all__ = [
     "Transaction",
     "Unavailable",
     "VersionConflict",
+    "WorkQueue",
     "billing",
     "events",
     "live",

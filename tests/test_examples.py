@@ -114,6 +114,22 @@ def test_the_page_on_live_state_quotes_its_example_and_what_it_prints() -> None:
     assert done.stdout == rest.split("```\n", 1)[1].split("```", 1)[0]
 
 
+def test_the_page_on_live_state_shows_redis_by_hand_and_what_it_prints() -> None:
+    page = (_ROOT / "docs/live.md").read_text(encoding="utf-8")
+    quoted, rest = page.split("docs/examples/redis_by_hand.py, held equal by a test -->\n```python\n", 1)[
+        1
+    ].split("```", 1)
+    assert quoted == (_ROOT / "docs/examples/redis_by_hand.py").read_text(encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, _ROOT / "docs/examples/redis_by_hand.py"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout == rest.split("```\n", 1)[1].split("```", 1)[0]
+
+
 def test_readme_lists_every_setting_with_its_default() -> None:
     from rootstream_store import Settings
 

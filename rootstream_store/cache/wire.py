@@ -97,7 +97,7 @@ class Wire:
 
     def unlink(self, keys: list[bytes]) -> list[bytes]:
         """Removes keys. Returns those that were not, where not all of them are on one server."""
-        self._command("UNLINK", *keys)
+        self.command("UNLINK", *keys)
         return []
 
     def commands(self, commands: Sequence[Command]) -> list[Any]:

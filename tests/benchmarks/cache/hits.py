@@ -39,6 +39,7 @@ def run(bench: Bench) -> None:
     reads: Reads = {
         "sessions.validate": lambda db: sessions.validate(db, token),
         "streams.is_live": lambda db: streams.is_live(db, stream.id),
+        "users.get": lambda db: users.get(db, ann.id),
     }
     bench.bare.set("bench", _PAYLOAD)
     _hits(bench, reads)

@@ -150,7 +150,8 @@ class ClusterGroup:
     def __init__(self, directory: Path, *, replicas: bool) -> None:
         self.servers: list[Server] = []
         for _ in range(6 if replicas else 3):
-            port_options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+            port_options: tuple[str, ...] = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+            port_options = (*port_options, "--enable-debug-command", "yes")
             server = Server(directory, *port_options)
             server._options = (*port_options, "--cluster-port", str(server.bus))
             self.servers.append(server)

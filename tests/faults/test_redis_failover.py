@@ -10,7 +10,8 @@ import pytest
 from redis.crc import key_slot
 
 from rootstream_store import Store, users
-from rootstream_store.cache import Gap, Message, Publish, keys
+from rootstream_store.cache import Cache, Gap, Message, Publish, keys
+from rootstream_store.settings import Settings
 
 from ..cache.groups import ClusterGroup, SentinelGroup, Server, cluster_group, sentinel_group
 from ..waiting import until
@@ -144,6 +145,26 @@ def fail_over_node(store: Store, group: ClusterGroup, stop: Kill, caplog: pytest
     assert str(primary.port) in failed[0]
 
 
+def test_the_other_nodes_of_a_cluster_serve_while_one_is_away() -> None:
+    names = [f"key:{number}" for number in range(30)]
+    with cluster_group(replicas=False) as group:
+        cache = Cache(Settings(database_url="postgresql:///none", redis_url=group.url, redis_retry_after=0.2))
+        for server in group.servers:
+            server.admin.config_set("cluster-require-full-coverage", "no")
+        for name in names:
+            cache.get_or_load(name, lambda: (b"v", 60))
+        group.servers[0].kill()
+        for _ in range(5):
+            before = cache.counters.hits
+            for name in names:
+                cache.begin_write([name])
+                cache.end_write([name])
+                for _ in range(2):
+                    assert cache.get_or_load(name, lambda: (b"v", 60)) == b"v"
+            assert cache.counters.hits - before > len(names) // 3
+        cache.close()
+
+
 def test_a_cluster_without_replicas_goes_on_with_what_is_left(database_url: str) -> None:
     """And with the node again, when it is back empty."""
     with (
@@ -158,9 +179,11 @@ def test_a_cluster_without_replicas_goes_on_with_what_is_left(database_url: str)
             until(lambda: load.hits > 50, "the cache to be of use")
             victim.kill()
             until(lambda: load.counters.opened > 0, "the loss to be noticed")
-            hits = load.hits
-            until(lambda: load.hits > hits + 50, "the others to be of use")
+            calls = load.calls
+            until(lambda: load.calls > calls + 100, "calls to be answered meanwhile")
             victim.start()
             until(lambda: store.health().redis.reachable, "the node to be back")
             until(lambda: store.health().redis.pending_invalidations == 0, "the removals to be made up for")
+            hits = load.hits
+            until(lambda: load.hits > hits + 50, "the cache to be of use again", 40)
         load.check(LONGEST)

@@ -188,17 +188,22 @@ class Cache:
                 self._forget(cached)
             self._after_call()
 
-    def drop(self, cached: Iterable[str]) -> bool:
-        """Remove keys that somebody else's committed write made untrue. False: Redis did not take it, or
-        there is none. Raises InvalidInput."""
-        if self._client is None:
-            return False
+    def drop(self, cached: Iterable[str]) -> list[str]:
+        """Remove keys that somebody else's committed write made untrue. Returns those that Redis did not
+        take; all, where there is none. Raises InvalidInput."""
         keys = list(cached)
+        if self._client is None:
+            return keys
         try:
             return self._lease.drop(keys)
         finally:
             self._forget(keys)
             self._after_call()
+
+    @property
+    def withholds_keys(self) -> bool:
+        """Whether a key that `drop` could not remove is no hit from then on, while others are."""
+        return self._client is not None and self._lease.withholds_keys
 
     def recheck(self) -> None:
         """Ask Redis whether it is still the server that it was; what another one brought back is no hit."""

@@ -172,10 +172,19 @@ class LeaseCache:
         if names and (left := self._remove(names, insist=True)):
             self._pending.add(left)
 
-    def drop(self, keys: Iterable[str]) -> bool:
-        """Remove these keys, of writes that others have committed. False: Redis did not take it."""
+    def drop(self, keys: Iterable[str]) -> list[str]:
+        """Remove these keys, of writes that others have committed. Returns those that Redis did not take."""
         names = _names(keys)
-        return not names or not self._remove(names)
+        left = self._remove(names) if names else []
+        if self._wire.several_servers:
+            self._pending.add(left)
+        return [name.decode() for name in left]
+
+    @property
+    def withholds_keys(self) -> bool:
+        """Whether a key that `drop` could not remove is no hit from then on, while others are. Else nothing
+        must be served."""
+        return self._wire.several_servers
 
     def remember(self, keys: Iterable[str]) -> None:
         """Take note of keys that somebody tried to remove in vain, as `end_write` does."""

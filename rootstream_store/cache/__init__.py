@@ -130,6 +130,8 @@ class Cache:
             after_call=self._after_call,
         )
         self._tracking = track(self._client, settings)
+        if self._tracking is not None:
+            self._lease.generation.replaced = self._tracking.renew
 
     @property
     def enabled(self) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 import redis
@@ -48,6 +49,8 @@ class Generation:
         """Of the server as it is now. None: not known yet, so that nothing is a hit."""
         self.head = _NO_HEAD
         """How an entry begins that is a hit with a value."""
+        self.replaced: Callable[[], None] = lambda: None
+        """Called when another server, or another life of it, answers than before."""
 
     def ask(self) -> bytes | None:
         """The stamp, asked for now. None: no server answers, and `stamp` stays as it was."""
@@ -82,10 +85,12 @@ class Generation:
                 "cached answers may be stale until they expire"
             )
         if stamp != self.stamp:
-            if self.stamp is not None:
-                _log.info("Redis was restarted or replaced: what it had cached before is not used")
+            is_first = self.stamp is None
             self.stamp = stamp
             self.head = Kind.VALUE.value + stamp
+            if not is_first:
+                _log.info("Redis was restarted or replaced: what it had cached before is not used")
+                self.replaced()
 
 
 def _parts(replies: list[Any]) -> list[str]:

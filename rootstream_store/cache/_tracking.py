@@ -110,15 +110,23 @@ class Tracking:
             self._closed = True
             thread = self._thread if self._process == os.getpid() else None
         self._stop.set()
-        # The socket itself: a disconnect would take it from under the reader's hands.
-        sock: socket.socket | None = getattr(self._connection, "_sock", None)
-        # One with TLS cannot be closed while another thread may read it: that one looks up by itself.
-        if thread is not None and sock is not None and not isinstance(sock, ssl.SSLSocket):
-            with contextlib.suppress(OSError):  # gone already: then the reader is awake
-                sock.shutdown(socket.SHUT_RDWR)
+        self._hang_up()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
         self.near.drop()
+
+    def renew(self) -> None:
+        """Drop everything and listen on another connection: answers come from another server than before."""
+        self.near.drop()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        # The socket itself: a disconnect would take it from under the reader's hands.
+        sock: socket.socket | None = getattr(self._connection, "_sock", None)
+        # One with TLS cannot be closed while another thread may read it: that one looks up by itself.
+        if sock is not None and self._process == os.getpid() and not isinstance(sock, ssl.SSLSocket):
+            with contextlib.suppress(OSError):  # gone already: then the reader is awake
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _run(self) -> None:
         while not self._stop.is_set():

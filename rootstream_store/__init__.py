@@ -34,6 +34,7 @@ from rootstream_store.repositories import (
     streams,
     usage,
     users,
+    viewers,
 )
 from rootstream_store.repositories._unset import UNSET
 from rootstream_store.secret import Secret
@@ -76,4 +77,5 @@ __all__ = [
     "streams",
     "usage",
     "users",
+    "viewers",
 ]

@@ -35,6 +35,7 @@ RULES = {
     **{f"streams_{name}": rule for name, rule in _QUALITY.items()},
     "stream_sessions_total_viewers_range": "must be at least 0",
     "stream_sessions_peak_viewers_range": "must be at least 0 and at most total_viewers",
+    "stream_sessions_unique_viewers_range": "must be at least 0 and at most total_viewers",
     "stream_sessions_total_bytes_sent_range": "must be at least 0",
     "stream_sessions_duration_seconds_range": "must be at least 0",
     "stream_sessions_duration_seconds_required": "must be there when the session has ended, and only then",

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from rootstream_store.cache import Ask, Effect
+from rootstream_store.cache import Ask, Effect, Unreached
 from rootstream_store.errors import Unavailable
 from rootstream_store.queries import Query
 
@@ -118,6 +118,10 @@ class Db(ABC):
     def ask(self, ask: Ask[T], otherwise: Callable[[], Generator[Any, Any, T]]) -> T:
         """What a script on Redis answers; where Redis cannot be asked, what the steps that `otherwise` makes
         (see `flow`) give. Not a part of a transaction: it runs at once, and a rollback does not undo it."""
+
+    @abstractmethod
+    def ask_all(self, asks: Sequence[Ask[T]]) -> list[T | Literal[Unreached.UNREACHED]]:
+        """What many scripts answer, in few round trips; UNREACHED for each that cannot be asked. As `ask`."""
 
     @abstractmethod
     def after_commit(self, *effects: Effect) -> None:

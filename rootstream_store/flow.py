@@ -7,9 +7,9 @@ user_id=1)`. `db.flow(...)` runs it. The steps say what is to be done; only the 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
-from rootstream_store.cache import Ask, Effect
+from rootstream_store.cache import Ask, Effect, Unreached
 from rootstream_store.db import CachedQuery, Db
 from rootstream_store.queries import Query
 
@@ -18,6 +18,7 @@ __all__ = [
     "Step",
     "after_commit",
     "ask",
+    "ask_all",
     "atomically",
     "cached",
     "compute",
@@ -77,6 +78,12 @@ def cached(query: CachedQuery[R], /, **params: object) -> Flow[R | None]:
 def ask(question: Ask[T], otherwise: Callable[[], Flow[T]]) -> Flow[T]:
     """What a script on Redis answers, or what the steps of `otherwise` give where Redis cannot be asked."""
     result: T = yield lambda db: db.ask(question, otherwise)
+    return result
+
+
+def ask_all(questions: Sequence[Ask[T]]) -> Flow[list[T | Literal[Unreached.UNREACHED]]]:
+    """What many scripts on Redis answer, UNREACHED for each that cannot be asked."""
+    result: list[T | Literal[Unreached.UNREACHED]] = yield lambda db: db.ask_all(questions)
     return result
 
 

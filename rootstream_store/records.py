@@ -32,6 +32,7 @@ __all__ = [
     "MovedHead",
     "ParkedEvent",
     "QuotaUsage",
+    "RankedStream",
     "Recording",
     "RepeatedEvent",
     "Seal",
@@ -44,6 +45,8 @@ __all__ = [
     "UsageTotal",
     "User",
     "Verification",
+    "ViewerCount",
+    "ViewerFigures",
 ]
 
 
@@ -146,11 +149,50 @@ class StreamSession(Record, kw_only=True):
     """Viewers who ever joined."""
     peak_viewers: int
     """Most viewers at one time; never above total_viewers."""
+    unique_viewers: int
+    """Different viewers, estimated within about 1 %; never above total_viewers. 0: viewers were told as
+    numbers only."""
     total_bytes_sent: int
     duration_seconds: int | None
     """None: on air."""
     is_recorded: bool
     recording_path: str | None
+
+
+class ViewerFigures(Record, kw_only=True):
+    """Who watches a stream. While it is off air all of them are 0."""
+
+    stream_id: int
+    session_id: int | None
+    """The time on air that they are of. None: off air."""
+    current: int
+    peak: int
+    """Most at one time in this session."""
+    unique: int
+    """Different viewers of this session, estimated within about 1 %; of those told one by one only."""
+    as_of: datetime | None
+    """From Redis: now. From PostgreSQL: when a flush last changed them; None: none did in this session."""
+    is_from_redis: bool
+    """True: counted just now. False: as PostgreSQL has them, from the last flush or report."""
+
+
+class ViewerCount(Record, kw_only=True):
+    """What came of one viewer's join, heartbeat or leave, or of one report."""
+
+    current: int
+    """How many watch the stream, with this change; where it is not counted, as of the last flush."""
+    is_change: bool
+    """True: the viewer was not there before, or was and has left; a report changed the number."""
+    is_counted: bool
+    """False: Redis could not be asked, or the stream is just being stopped. Tell it again: twice is once."""
+
+
+class RankedStream(Record, kw_only=True):
+    """A stream's place among those on air."""
+
+    stream_id: int
+    viewers: int
+    """As of the last flush."""
 
 
 class Recording(Record, kw_only=True):

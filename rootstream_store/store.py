@@ -10,14 +10,24 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import msgspec
 import psycopg
 
 from rootstream_store._invalidations import Invalidations
 from rootstream_store.batch import Batch
-from rootstream_store.cache import MISSING, NEGATIVE, UNREACHED, Ask, Cache, Effect, Invalidate, Wake
+from rootstream_store.cache import (
+    MISSING,
+    NEGATIVE,
+    UNREACHED,
+    Ask,
+    Cache,
+    Effect,
+    Invalidate,
+    Unreached,
+    Wake,
+)
 from rootstream_store.database import (
     READ_ONLY,
     Connection,
@@ -225,6 +235,10 @@ class Store(Db):
         self._pool.require_open()
         answer = self._cache.ask(ask)
         return self.flow(otherwise()) if answer is UNREACHED else answer
+
+    def ask_all(self, asks: Sequence[Ask[T]]) -> list[T | Literal[Unreached.UNREACHED]]:
+        self._pool.require_open()
+        return self._cache.ask_all(asks)
 
     def after_commit(self, *effects: Effect) -> None:
         if len(effects) == 1 and type(effects[0]) is Wake:  # after every append: it must cost nothing

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
 from rootstream_store.batch import Batch
-from rootstream_store.cache import UNREACHED, Ask, Cache, Effect, Invalidate
+from rootstream_store.cache import UNREACHED, Ask, Cache, Effect, Invalidate, Unreached
 from rootstream_store.database import (
     Connection,
     copy_rows,
@@ -118,6 +118,10 @@ class Transaction(Db):
         _ = self._connection
         answer = self._cache.ask(ask)
         return self.flow(otherwise()) if answer is UNREACHED else answer
+
+    def ask_all(self, asks: Sequence[Ask[T]]) -> list[T | Literal[Unreached.UNREACHED]]:
+        _ = self._connection
+        return self._cache.ask_all(asks)
 
     def after_commit(self, *effects: Effect) -> None:
         _ = self._connection

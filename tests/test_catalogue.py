@@ -146,6 +146,10 @@ NULLABLE: dict[tuple[str, str], bool] = {
     ("usage/total_by_user", "events"): False,  # count
     ("usage/total_by_user", "bytes_transferred"): False,  # coalesce over sum
     ("usage/total_by_user", "duration_seconds"): False,  # coalesce over sum
+    ("viewers/get_figures", "session_id"): True,  # off air
+    ("viewers/get_figures", "peak"): False,  # coalesce
+    ("viewers/get_figures", "unique"): False,  # coalesce
+    ("viewers/get_figures", "is_from_redis"): False,  # a constant
 }
 
 # One branch of live events and one of archived ones: the server says nothing of their columns.
@@ -369,6 +373,8 @@ NULL_INSIDE = {
     ("events/find_repeated", "metadata"),
     # No version was expected: the ids alone tell.
     ("events/find_repeated", "expected"),
+    # All or none of what was counted elsewhere.
+    *(("streams/stop", name) for name in ("counted_session_id", "epoch", "joined", "peak", "unique")),
     # Handed to a function of ours.
     ("events/erase", "user_id"),
     ("events/erase", "requested_by"),

@@ -13,7 +13,6 @@ import psycopg
 import pytest
 
 from rootstream_store.cache import keys
-from rootstream_store.cache.effects import Effect
 from rootstream_store.errors import Conflict, InvalidInput, NotFound, RootStreamError
 from rootstream_store.records import StreamSession
 from rootstream_store.repositories import stream_sessions, streams
@@ -223,46 +222,14 @@ def test_stats_are_stored_and_raise_the_peak(store: Store) -> None:
     assert streams.update_stats(store, stream.id) == now
 
 
-def test_viewers_come_from_redis_for_five_minutes_and_every_report_renews_them(
-    store: Store, sql: psycopg.Connection
-) -> None:
+def test_viewers_that_are_told_to_postgresql_leave_nothing_in_redis(store: Store) -> None:
     stream = make_stream(store)
-    key = keys.viewers(stream.id)
-    assert streams.get_viewer_count(store, stream.id) == 0
     streams.start(store, stream.id)
-    assert store.redis.exists(key) == 0
     streams.update_stats(store, stream.id, viewer_count=150)
-    assert streams.get_viewer_count(store, stream.id) == 150
-    assert 265 < store.redis.ttl(key) <= 330
-    # Changed behind the library's back: the cached answer stands.
-    sql.execute("UPDATE streams SET viewer_count = 7")
-    assert streams.get_viewer_count(store, stream.id) == 150
-    sql.execute("UPDATE streams SET viewer_count = 150")
-    streams.update_stats(store, stream.id, bytes_sent=1)
-    assert store.redis.exists(key) == 1
     assert stream_sessions.add_viewers(store, stream.id, joined=2, left=1) == 151
     assert streams.get_viewer_count(store, stream.id) == 151
-    streams.stop(store, stream.id)
-    assert store.redis.exists(key) == 0
-    assert streams.get_viewer_count(store, stream.id) == 0
-
-
-@pytest.mark.parametrize("report", ["add_viewers", "update_stats"])
-def test_what_a_report_does_in_redis_after_the_stop_brings_no_viewers_back(store: Store, report: str) -> None:
-    # Effects run after the commit, in no order: the last report's may come after the whole of the stop.
-    stream = make_stream(store)
-    streams.start(store, stream.id)
-    late: list[Effect] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "after_commit", lambda *effects: late.extend(effects))
-        if report == "add_viewers":
-            stream_sessions.add_viewers(store, stream.id, joined=5)
-        else:
-            streams.update_stats(store, stream.id, viewer_count=5)
-    streams.stop(store, stream.id)
-    assert len(late) == 1
-    store.after_commit(*late)
     assert store.redis.exists(keys.viewers(stream.id)) == 0
+    streams.stop(store, stream.id)
     assert streams.get_viewer_count(store, stream.id) == 0
 
 

@@ -5,6 +5,7 @@ Whatever Redis does, reads are answered (by the load function, from PostgreSQL) 
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
@@ -29,6 +30,7 @@ from rootstream_store.cache.effects import (
     Invalidate,
     Publish,
     SetValue,
+    Tell,
     Wake,
     run_effects,
 )
@@ -68,6 +70,7 @@ __all__ = [
     "SetValue",
     "StateChange",
     "Subscription",
+    "Tell",
     "Unreached",
     "Wake",
     "WriteAsk",
@@ -79,6 +82,9 @@ __all__ = [
 
 
 T = TypeVar("T")
+
+_AT_ONCE = 200
+"""Scripts in one round trip: the server does them in some milliseconds, a fraction of redis_timeout."""
 
 
 class Cache:
@@ -261,6 +267,29 @@ class Cache:
     def feed(self, since: str | datetime | None = None) -> Feed:
         """The messages of the capped stream from `since` on. See Feed. Closed with the store."""
         return Feed(self.read, self.subscribe(keys.MESSAGES), since)
+
+    def ask_all(self, asks: Sequence[Ask[T]]) -> list[T | Literal[Unreached.UNREACHED]]:
+        """What each script answers, many in one round trip, as `ask` does for one."""
+        answers: list[T | Literal[Unreached.UNREACHED]] = []
+        if self._client is None:
+            return [UNREACHED] * len(asks)
+        try:
+            for start in range(0, len(asks), _AT_ONCE):
+                some = asks[start : start + _AT_ONCE]
+                calls = [(ask.script, ask.keys, ask.arguments) for ask in some]
+                replies = self._breaker.attempt(functools.partial(self._wire.scripts, calls))
+                if replies is UNREACHED:
+                    # The rest would wait for nothing as long.
+                    return answers + [UNREACHED] * (len(asks) - start)
+                for ask, reply in zip(some, replies, strict=True):
+                    if isinstance(reply, redis.RedisError):
+                        self._breaker.note_refusal(reply)
+                        answers.append(UNREACHED)
+                    else:
+                        answers.append(ask.read(reply))
+        finally:
+            self._after_call()
+        return answers
 
     def subscribe(
         self, *channels: str, patterns: Iterable[str] = (), timeout: float | None = None

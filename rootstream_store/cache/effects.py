@@ -17,7 +17,7 @@ import redis
 from rootstream_store.cache._encode import encode
 from rootstream_store.cache.breaker import UNREACHED, Breaker
 from rootstream_store.cache.messages import WRITE, Announce, Limits, write
-from rootstream_store.cache.wire import Command, Wire
+from rootstream_store.cache.wire import Command, Script, Wire
 from rootstream_store.errors import InvalidInput
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Invalidate",
     "Publish",
     "SetValue",
+    "Tell",
     "Wake",
     "encode",
     "milliseconds",
@@ -114,11 +115,19 @@ class Expire(msgspec.Struct, frozen=True):
         milliseconds(self.ttl)
 
 
-Effect = Publish | Wake | Invalidate | SetValue | Delete | Expire | Announce
+class Tell(msgspec.Struct, frozen=True):
+    """Run a script, if Redis can be reached. Its keys must be in one slot of a cluster."""
+
+    script: Script
+    keys: tuple[str, ...]
+    arguments: tuple[str | int, ...]
+
+
+Effect = Publish | Wake | Invalidate | SetValue | Delete | Expire | Tell | Announce
 
 CHANGES = Invalidate | SetValue | Delete | Expire
 """Those that change a key, for isinstance."""
-_Plain = Publish | Wake | Invalidate | SetValue | Delete | Expire
+_Plain = Publish | Wake | Invalidate | SetValue | Delete | Expire | Tell
 
 
 def run_effects(
@@ -187,6 +196,9 @@ def _command(effect: _Plain) -> Command:
             return "UNLINK", encode(key, "key")
         case Expire(key, ttl):
             return "PEXPIRE", encode(key, "key"), milliseconds(ttl)
+        case Tell(script, names, arguments):
+            # In full: an answer that the script is not known would come too late.
+            return "EVAL", script.source, len(names), *names, *arguments
         case SetValue(key, value, ttl):
             setting = "SET", encode(key, "key"), _value(value)
             return setting if ttl is None else (*setting, "PX", milliseconds(ttl))

@@ -3,12 +3,14 @@ text but the triggers of sql/migrations/0009, which name the same ones."""
 
 from __future__ import annotations
 
+import functools
 import re
 
 from rootstream_store.errors import InvalidInput
 
 __all__ = [
     "APPENDED",
+    "BY_VIEWERS",
     "LIVE_TTL",
     "MESSAGES",
     "MESSAGES_START",
@@ -16,13 +18,16 @@ __all__ = [
     "STREAM_TTL",
     "USER_TTL",
     "VIEWERS_TTL",
+    "ViewerKeys",
     "events",
     "live",
+    "on_air",
     "session",
     "state",
     "stream",
     "stream_key",
     "user",
+    "viewer_keys",
     "viewers",
 ]
 
@@ -45,6 +50,8 @@ USER_TTL = 3600.0
 """Seconds that a user stays cached."""
 VIEWERS_TTL = 300.0
 """Seconds that a viewer figure stays."""
+BY_VIEWERS = "streams:by_viewers"
+"""Key of the streams on air by their viewers."""
 
 
 def session(token_hash: bytes | str) -> str:
@@ -76,8 +83,32 @@ def live(stream_id: int) -> str:
 
 
 def viewers(stream_id: int) -> str:
-    """Key of the viewer figure of this stream."""
+    """Key of the number of viewers of this stream, a plain integer."""
     return f"stream:{_id(stream_id)}:viewers"
+
+
+def on_air(stream_id: int) -> str:
+    """Key of the cached answer which session of this stream is open."""
+    return _viewer_keys(_id(stream_id))[0]
+
+
+ViewerKeys = tuple[str, str, str, str, str, str]
+"""All that is in Redis of the viewers of a stream: which session is open, the counter, who was seen, the
+sketch of different ones, the plain number, what sources have told."""
+
+
+def viewer_keys(stream_id: int) -> ViewerKeys:
+    """The keys of the viewers of this stream. A cluster keeps them together: what stands in braces is the
+    plain key."""
+    # Looked up, since all six are needed for each heartbeat of each viewer.
+    return _viewer_keys(_id(stream_id))
+
+
+@functools.lru_cache(4096)
+def _viewer_keys(stream_id: int) -> ViewerKeys:
+    plain = f"stream:{stream_id}:viewers"
+    slot = f"{{{plain}}}"
+    return f"{slot}:session", f"{slot}:counter", f"{slot}:seen", f"{slot}:unique", plain, f"{slot}:sources"
 
 
 def events(stream_id: int) -> str:

@@ -15,12 +15,13 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from queue import Empty, Full
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import hiredis
 import redis
 
 from rootstream_store.cache._limits import LIMITS
+from rootstream_store.cache.breaker import Unreached
 from rootstream_store.cache.client import Pool
 
 __all__ = ["Ask", "Command", "Script", "Wire"]
@@ -44,7 +45,8 @@ class Ask(Generic[T]):
     """One call of a script, as data: what a function that lives in Redis asks for. Runs as one step.
 
     The keys must be in one slot of a cluster: give them a common {hash tag}. `read` makes the answer of the
-    reply. A write among these is not repeated after a lost answer.
+    reply, or UNREACHED where the script could not tell. A write among these is not repeated after a lost
+    answer.
     """
 
     __slots__ = ("arguments", "keys", "read", "script")
@@ -54,7 +56,7 @@ class Ask(Generic[T]):
         script: Script,
         keys: Sequence[str | bytes],
         arguments: Sequence[bytes | str | int | float],
-        read: Callable[[Any], T],
+        read: Callable[[Any], T | Literal[Unreached.UNREACHED]],
     ) -> None:
         self.script = script
         self.keys = keys
@@ -99,6 +101,29 @@ class Wire:
         """Removes keys. Returns those that were not, where not all of them are on one server."""
         self.command("UNLINK", *keys)
         return []
+
+    def scripts(
+        self, calls: Sequence[tuple[Script, Sequence[str | bytes], Sequence[bytes | str | int | float]]]
+    ) -> list[Any]:
+        """The replies of several scripts in one round trip, each a step of its own. An error reply is among
+        them, not raised."""
+        replies = self.commands(
+            [("EVALSHA", script.sha, len(keys), *keys, *arguments) for script, keys, arguments in calls]
+        )
+        # What the server does not know it has not run.
+        unknown = [
+            number
+            for number, reply in enumerate(replies)
+            if isinstance(reply, redis.exceptions.NoScriptError)
+        ]
+        if unknown:
+            in_full = [(calls[number][0].source, *calls[number][1:]) for number in unknown]
+            known = self.commands(
+                [("EVAL", source, len(keys), *keys, *rest) for source, keys, rest in in_full]
+            )
+            for number, reply in zip(unknown, known, strict=True):
+                replies[number] = reply
+        return replies
 
     def commands(self, commands: Sequence[Command]) -> list[Any]:
         """The replies of several commands in one round trip, not one transaction. An error reply is among

@@ -10,6 +10,8 @@ from rootstream_store.errors import Conflict, InvalidInput
 from rootstream_store.flow import Flow, after_commit, maybe, one
 from rootstream_store.queries import Query, query
 from rootstream_store.records import Stream, StreamSession
+from rootstream_store.repositories import _viewer_ranking, _viewer_scripts
+from rootstream_store.repositories._viewer_flush import last_figures
 
 __all__ = [
     "cached_of",
@@ -37,7 +39,7 @@ def check_count(field: str, value: int) -> int:
 
 def cached_of(stream_id: int) -> tuple[str, ...]:
     """The keys of what is cached of a stream, which a start, an end and a delete make untrue."""
-    return keys.live(stream_id), keys.stream(stream_id), keys.viewers(stream_id)
+    return keys.live(stream_id), keys.stream(stream_id), keys.on_air(stream_id)
 
 
 def gone_on_air(session: StreamSession) -> tuple[Effect, ...]:
@@ -58,6 +60,8 @@ def gone_off_air(session: StreamSession) -> tuple[Effect, ...]:
         peak_viewers=session.peak_viewers,
     )
     return (
+        _viewer_scripts.forget(session.stream_id, session.id),
+        _viewer_ranking.unrank(session.stream_id),
         Publish(keys.events(session.stream_id), "ended"),
         Expire(keys.state(session.stream_id), live.ENDED_STATE_TTL),
         live.announce(stopped),
@@ -67,6 +71,8 @@ def gone_off_air(session: StreamSession) -> tuple[Effect, ...]:
 def deleted_on_air(stream_id: int) -> tuple[Effect, ...]:
     """What is told when a stream on air was deleted."""
     return (
+        _viewer_scripts.forget(stream_id, None),
+        _viewer_ranking.unrank(stream_id),
         Publish(keys.events(stream_id), "ended"),
         Delete(keys.state(stream_id)),
         live.announce(live.StreamStopped(stream_id=stream_id, is_deleted=True)),
@@ -87,7 +93,8 @@ def not_on_air(stream_id: int, refused: Query[Any]) -> Flow[Conflict]:
 
 def stop(stream_id: int, session_id: int | None) -> Flow[StreamSession]:
     """Ends the broadcast; with a session_id only if that is the one on air. Raises Conflict, NotFound."""
-    session = yield from maybe(_STOP, stream_id=stream_id, session_id=session_id)
+    viewers = yield from last_figures(stream_id)
+    session = yield from maybe(_STOP, stream_id=stream_id, session_id=session_id, **viewers)
     if session is not None:
         yield from after_commit(*gone_off_air(session))
         return session

@@ -7,10 +7,9 @@ again.
 from __future__ import annotations
 
 from rootstream_store._limit import check_limit
-from rootstream_store.cache import Invalidate, keys
 from rootstream_store.db import Db, repository
 from rootstream_store.errors import Conflict, InvalidInput
-from rootstream_store.flow import Flow, after_commit, maybe, one
+from rootstream_store.flow import Flow, maybe, one
 from rootstream_store.queries import query
 from rootstream_store.records import Stream, StreamSession
 from rootstream_store.repositories import _live
@@ -55,7 +54,9 @@ def list_(db: Db, stream_id: int, *, before_id: int | None = None, limit: int = 
 
 @repository
 def add_viewers(db: Db, stream_id: int, *, joined: int = 0, left: int = 0) -> int:
-    """Counts viewers who joined and who left, and returns how many watch now. Calls at the same time add up.
+    """Counts viewers who joined and who left, and returns how many watch now. Calls at the same time add
+    up. Each call writes to PostgreSQL; for viewers with names, at little cost, and none counted twice, see
+    `viewers`.
 
     Raises the session's total by `joined`, and its peak to the number who watch after both. Raises Conflict
     (not live, or more would leave than watch), NotFound, InvalidInput.
@@ -72,7 +73,6 @@ def add_viewers(db: Db, stream_id: int, *, joined: int = 0, left: int = 0) -> in
                 f"stream {stream_id} has {stream.viewer_count} viewers, {joined} joined: {left} cannot leave",
                 query=_ADD_VIEWERS.file,
             )
-        yield from after_commit(Invalidate(keys.viewers(stream_id)))
         return watching
 
     return db.flow(steps())

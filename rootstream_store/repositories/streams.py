@@ -16,7 +16,7 @@ from rootstream_store.errors import Conflict, NotFound
 from rootstream_store.flow import Flow, after_commit, cached, has_cache, maybe, one
 from rootstream_store.queries import query
 from rootstream_store.records import CreatedStream, Record, Stream, StreamInfo, StreamSession
-from rootstream_store.repositories import _live
+from rootstream_store.repositories import _live, viewers
 from rootstream_store.repositories._unset import UNSET, Unset
 from rootstream_store.secret import Secret
 
@@ -73,9 +73,6 @@ _GET = query("streams/get", Stream)
 _GET_BY_KEY = query("streams/get_by_key", StreamInfo)
 _GET_INFO = CachedQuery(query("streams/get_info", _Keyed), key=keys.stream, ttl=keys.STREAM_TTL)
 _GET_KEY = query("streams/get_key", str)
-_GET_VIEWER_COUNT = CachedQuery(
-    query("streams/get_viewer_count", int), key=keys.viewers, ttl=keys.VIEWERS_TTL
-)
 _IS_LIVE = CachedQuery(query("streams/is_live", bool), key=keys.live, ttl=keys.LIVE_TTL)
 _LIST_BY_USER = query("streams/list_by_user", Stream)
 _LIST_LIVE = query("streams/list_live", Stream)
@@ -285,9 +282,10 @@ def update_stats(
 ) -> Stream:
     """What an encoder reports of the broadcast on air; what is not given stays, None means not known.
 
-    `viewer_count` replaces the number of viewers and raises the session's peak, and its total to at least the
-    peak. `bytes_sent` is what was sent since the last report; it is added. Where joins and leaves are told
-    one by one use `stream_sessions.add_viewers` instead. Raises Conflict (not live), NotFound, InvalidInput.
+    `viewer_count` replaces the number of viewers and raises the session's peak, and its total to at least
+    the peak. `bytes_sent` is what was sent since the last report; it is added. Where joins and leaves are
+    told one by one use `viewers` or `stream_sessions.add_viewers` instead, and leave it out. Raises
+    Conflict (not live), NotFound, InvalidInput.
     """
 
     def steps() -> Flow[Stream]:
@@ -305,8 +303,6 @@ def update_stats(
         )
         if stream is None:
             raise (yield from _live.not_on_air(stream_id, _UPDATE_STATS))
-        if viewer_count is not UNSET:
-            yield from after_commit(Invalidate(keys.viewers(stream_id)))
         return stream
 
     return db.flow(steps())
@@ -328,14 +324,10 @@ def is_live(db: Db, stream_id: int) -> bool:
 
 @repository
 def get_viewer_count(db: Db, stream_id: int) -> int:
-    """How many watch the stream; 0 while off air. From Redis for up to 5 minutes, where each report, start
-    and stop renews it. Raises NotFound."""
+    """How many watch the stream now; 0 while off air. `viewers.get` tells more. Raises NotFound."""
 
     def steps() -> Flow[int]:
-        watching = yield from cached(_GET_VIEWER_COUNT, stream_id=stream_id)
-        if watching is None:
-            raise NotFound("stream", {"stream_id": stream_id}, query=_GET_VIEWER_COUNT.query.file)
-        return watching
+        return (yield from viewers.figures(stream_id)).current
 
     return db.flow(steps())
 

@@ -6,6 +6,7 @@ SELECT
     session_end,
     total_viewers,
     peak_viewers,
+    unique_viewers,
     total_bytes_sent,
     duration_seconds,
     is_recorded,

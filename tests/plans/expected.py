@@ -125,6 +125,8 @@ _VALUES: Final[dict[str, object]] = {
     "is_public": False,
     "is_recorded": True,
     "is_repeatable": True,
+    "counted_session_id": None,
+    "epoch": None,
     "joined": 2,
     "keep": 2,
     "kept_hash": None,
@@ -145,6 +147,7 @@ _VALUES: Final[dict[str, object]] = {
     "partitions": 8,
     "password_hash": PASSWORD_HASH,
     "payment_method": "card",
+    "peak": None,
     "position": 75_000,
     "rebuild_name": "subscription 8",
     "recording_id": 15_000,
@@ -164,6 +167,7 @@ _VALUES: Final[dict[str, object]] = {
     "to_position": 2**63 - 1,
     "to_version": 2**63 - 1,
     "token_hash": hashlib.sha256(b"29999").digest(),
+    "unique": None,
     "until": _LAST_MONTH + timedelta(days=9),
     "user_agent": "test",
     "user_id": BUSY_USER,
@@ -395,7 +399,6 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "streams/get_info": _one("streams_pkey"),
     "streams/get_by_key": _one("streams_stream_key_key"),
     "streams/get_key": _one("streams_pkey"),
-    "streams/get_viewer_count": _one("streams_pkey"),
     "streams/is_live": _one("streams_pkey"),
     "streams/list_by_user": _pages("streams_user_id_idx", sparse=_PLAIN, after_id=10_000),
     "streams/list_live": (
@@ -470,4 +473,28 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "users/set_password": _one("users_pkey"),
     "users/update_profile": _one("users_pkey"),
     "users/verify": _one("users_pkey"),
+    "viewers/find_on_air": _one("stream_sessions_open_key"),
+    # Three, of which one is on air no more: each session is locked, then written, then its stream.
+    "viewers/flush": _one(
+        "stream_sessions_open_key",
+        "streams_pkey",
+        rows=12,
+        stream_ids=[BUSY_STREAM, LIVE_STREAM, PLAIN_STREAM],
+        session_ids=[40_005, 40_011, 1],
+        epochs=[1, 1, 1],
+        joined=[2, 3, 4],
+        peaks=[2, 3, 4],
+        uniques=[2, 3, 4],
+        currents=[2, 3, 4],
+    ),
+    "viewers/get_figures": _one("stream_sessions_open_key", "streams_pkey", rows=2),
+    "viewers/list_on_air": (
+        Plan({"stream_sessions_open_key", "streams_pkey"}, 200),
+        Plan({"stream_sessions_open_key", "streams_pkey"}, 200, {"after_id": 10_000}),
+    ),
+    # All that are on air: their numbers change too often for an index.
+    "viewers/list_top": (
+        Plan({"streams_live_idx"}, 200, {"after_viewers": 2**63 - 1, "after_id": 2**63 - 1}),
+        Plan({"streams_live_idx"}, 200, {"after_viewers": 0, "after_id": 10_000}),
+    ),
 }

@@ -42,6 +42,7 @@ FUNCTIONS = {
 
 # What a call needs beside the text, by the parameter's name; ids are those of the rows that `world` makes.
 NEEDED: dict[str, Any] = {
+    "count": 1,
     "aggregate_type": "Stream",
     "aggregate_id": "s1",
     "event_type": "started",

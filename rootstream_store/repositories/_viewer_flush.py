@@ -56,9 +56,7 @@ class _Session(msgspec.Struct, frozen=True, kw_only=True):
 
     def differs(self, counted: Counted) -> bool:
         """Whether there is anything to bring."""
-        if counted.session_id != self.session_id or counted.epoch < self.viewers_epoch:
-            return False
-        return (
+        return counted.epoch >= self.viewers_epoch and (
             (counted.epoch, counted.joined) != (self.viewers_epoch, self.viewers_counted)
             or counted.current != self.viewer_count
             or counted.peak > self.peak_viewers
@@ -78,11 +76,13 @@ def flush(nonce: str) -> Flow[FlushReport]:
     while page := (yield from rows(_LIST_ON_AIR, after_id=after, limit=MAX_LIMIT)):
         after = page[-1].stream_id
         streams += len(page)
-        found = yield from ask_all([scripts.ask_counted(session.stream_id) for session in page])
+        found = yield from ask_all(
+            [scripts.ask_counted(session.stream_id, session.session_id) for session in page]
+        )
         told = [
             (session, counted)
             for session, counted in zip(page, found, strict=True)
-            if counted is not UNREACHED and counted is not None and counted.session_id == session.session_id
+            if counted is not UNREACHED and counted is not None
         ]
         flushed += len((yield from _bring([pair for pair in told if pair[0].differs(pair[1])])))
         if UNREACHED in found:

@@ -6,9 +6,9 @@ Of each stream there is, all in one slot of a cluster (see keys.viewer_keys, in 
    for the marker of a stop. So what is counted is as sure to be of the session on air as the cache is never
    stale.
 2. the counter, a hash: `session` and `epoch` (of what, and since which microsecond), `joined` since then,
-   `peak`, `unique` (what was flushed before), `reported` (the sum of 6) and `next` (when the first of 6
-   expires), `fresh` (until when no key needs a new lifetime). It only grows and reading changes nothing, so
-   that a flush may crash anywhere and be repeated.
+   `peak`, `unique` (what was flushed before), `reported` (the sum of 6) and `wake`: before that, in
+   milliseconds, nobody goes and nothing expires. It only grows and reading takes nothing away, so that a
+   flush may crash anywhere and be repeated.
 3. who was seen, a sorted set: viewer → when it counts as gone, in milliseconds of the server's clock.
 4. a HyperLogLog of all who came.
 5. the plain number, which old readers GET.
@@ -63,146 +63,145 @@ class Counted(msgspec.Struct, frozen=True):
 _LIFETIME: Final = 2 * int(keys.VIEWERS_TTL)
 """Seconds that a counter stays when nothing happens: longer than any cached answer which session is open,
 from whose peak a new one begins."""
-_RENEW_AFTER: Final = 60_000
-"""Milliseconds between renewals of the lifetimes, which no call needs to make each time."""
+_WAKE_AFTER: Final = 60_000
+"""Milliseconds after which a call does what no call needs to do each time, as renewing the lifetimes."""
+_EXACT_UP_TO: Final = 1000
+"""Viewers up to whom the plain number is written at each change; where there are more, at each flush."""
 
 _TOP = f"""\
 local function clock()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000), time[1] * 1000000 + time[2]
 end
--- The session on air: its id, or false where the cache does not know it.
-local function on_air()
-  local entry = redis.call('GET', KEYS[1])
-  return entry and string.match(entry, '^v{{"id":(%d+)') or false, entry
+local function write_plain(current)
+  redis.call('SET', KEYS[5], current, 'EX', {keys.VIEWERS_TTL:.0f})
 end
--- What sources told and did not take back in time; without those that have expired.
-local function reported(now)
-  local told, sum, first = redis.call('HGETALL', KEYS[6]), 0, 0
+-- Takes away who has gone and what sources told too long ago, renews the lifetimes, and puts on record when
+-- it is to be done again: nobody goes and nothing expires before `wake`. How many are left.
+local function tend(now)
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+  local wake = now + {_WAKE_AFTER}
+  local oldest = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
+  if oldest then wake = math.min(wake, oldest) end
+  local told, sum = redis.call('HGETALL', KEYS[6]), 0
   for i = 1, #told, 2 do
     local number, expires = string.match(told[i + 1], '(%d+):(%d+)')
-    expires = tonumber(expires)
-    if expires <= now then
+    if tonumber(expires) <= now then
       redis.call('HDEL', KEYS[6], told[i])
     else
       sum = sum + number
-      if first == 0 or expires < first then first = expires end
+      wake = math.min(wake, expires)
     end
   end
-  redis.call('HSET', KEYS[2], 'reported', sum, 'next', first)
-  return sum
-end
--- The same, from what is kept of it while nothing has expired.
-local function others(sum, first, now)
-  sum = tonumber(sum or 0)
-  if sum > 0 and tonumber(first) <= now then sum = reported(now) end
-  return sum
-end
-local function renew(now)
+  redis.call('HSET', KEYS[2], 'reported', sum, 'wake', wake)
   for i = 2, 6 do if i ~= 5 then redis.call('EXPIRE', KEYS[i], {_LIFETIME}) end end
-  redis.call('HSET', KEYS[2], 'fresh', now + {_RENEW_AFTER})
+  return redis.call('ZCARD', KEYS[3]) + sum
 end
-local function begin(session, entry, now, micros)
+-- A counter of this session that begins now from what the entry has of it.
+local function begin(session, entry, micros)
   local known = cjson.decode(string.sub(entry, 2))
   local epoch = math.max(micros, known.viewers_epoch + 1)
   redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[6])
   redis.call('HSET', KEYS[2], 'session', session, 'epoch', string.format('%.0f', epoch), 'joined', 0,
-    'peak', known.peak_viewers, 'unique', known.unique_viewers, 'reported', 0, 'next', 0, 'fresh', 0)
-  return {{session, 0, known.peak_viewers, 0, 0, 0}}
+    'peak', known.peak_viewers, 'unique', known.unique_viewers, 'reported', 0, 'wake', 0)
 end
-local FIELDS = {{'session', 'joined', 'peak', 'reported', 'next', 'fresh'}}
 """
 
-_SEEN = Script(
-    _TOP
-    + f"""\
+# The one that runs for each sign of life of each viewer: what is needed seldom stands where it is seldom
+# reached.
+_SEEN = Script(f"""\
 -- A viewer is there: (viewer, milliseconds until it counts as gone, 1 for a join and 0 for a heartbeat)
--- -> how many watch, and whether it is new; nothing: the session on air is not known.
-local session, entry = on_air()
+-- -> how many watch, times two, and 1 more if it is new; nothing: the session on air is not known.
+local entry = redis.call('GET', KEYS[1])
+local session = entry and string.match(entry, '^v{{"id":(%d+)')
 if not session then return false end
-local now, micros = clock()
-local is = redis.call('HMGET', KEYS[2], unpack(FIELDS))
-if is[1] ~= session then is = begin(session, entry, now, micros) end
-local gone = redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
-local came = redis.call('ZADD', KEYS[3], now + ARGV[2], ARGV[1])
-local current = redis.call('ZCARD', KEYS[3]) + others(is[4], is[5], now)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local is = redis.call('HMGET', KEYS[2], 'session', 'joined', 'peak', 'reported', 'wake')
+if is[1] ~= session or now >= tonumber(is[5]) then
+  {_TOP}
+  if is[1] ~= session then begin(session, entry, time[1] * 1000000 + time[2]) end
+  write_plain(tend(now))
+  is = redis.call('HMGET', KEYS[2], 'session', 'joined', 'peak', 'reported', 'wake')
+end
+local goes = now + ARGV[2]
+local came = redis.call('ZADD', KEYS[3], goes, ARGV[1])
+if goes < tonumber(is[5]) then redis.call('HSET', KEYS[2], 'wake', goes) end
+local current = redis.call('ZCARD', KEYS[3]) + is[4]
 if came == 1 then
   redis.call('PFADD', KEYS[4], ARGV[1])
   redis.call('HSET', KEYS[2], 'joined', is[2] + ARGV[3], 'peak', math.max(is[3], current))
+  if current <= {_EXACT_UP_TO} then redis.call('SET', KEYS[5], current, 'EX', {keys.VIEWERS_TTL:.0f}) end
 end
-local stale = now > tonumber(is[6])
-if stale then renew(now) end
-if stale or came == 1 or gone > 0 then redis.call('SET', KEYS[5], current, 'EX', {keys.VIEWERS_TTL:.0f}) end
-return {{current, came}}
-"""
-)
+return current * 2 + came
+""")
 
-_LEAVE = Script(
-    _TOP
-    + f"""\
--- A viewer has gone: (viewer) -> how many watch, and whether it was there.
+_LEAVE = Script(f"""\
+-- A viewer has gone: (viewer) -> how many watch, times two, and 1 more if it was there.
+{_TOP}
 local now = clock()
-local is = redis.call('HMGET', KEYS[2], 'reported', 'next')
-local gone = redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+local wake = redis.call('HGET', KEYS[2], 'wake')
+if wake and now >= tonumber(wake) then tend(now) end
 local left = redis.call('ZREM', KEYS[3], ARGV[1])
-local current = redis.call('ZCARD', KEYS[3]) + others(is[1], is[2], now)
+local current = redis.call('ZCARD', KEYS[3]) + (redis.call('HGET', KEYS[2], 'reported') or 0)
 -- Not where it is not: the stream may have ended.
-if left + gone > 0 then redis.call('SET', KEYS[5], current, 'EX', {keys.VIEWERS_TTL:.0f}, 'XX') end
-return {{current, left}}
-"""
-)
+if left == 1 and current <= {_EXACT_UP_TO} then
+  redis.call('SET', KEYS[5], current, 'EX', {keys.VIEWERS_TTL:.0f}, 'XX')
+end
+return current * 2 + left
+""")
 
-_REPORT = Script(
-    _TOP
-    + f"""\
--- A source tells how many it serves: (source, number, milliseconds until that is not true any more)
--- -> how many watch, and whether the number has changed; nothing: the session on air is not known.
-local session, entry = on_air()
+_REPORT = Script(f"""\
+-- A source tells how many it serves: (source, number, milliseconds until that is not true any more) -> how
+-- many watch, times two, and 1 more if it told another number; nothing: the session on air is not known.
+{_TOP}
+local entry = redis.call('GET', KEYS[1])
+local session = entry and string.match(entry, '^v{{"id":(%d+)')
 if not session then return false end
 local now, micros = clock()
-local is = redis.call('HMGET', KEYS[2], unpack(FIELDS))
-if is[1] ~= session then is = begin(session, entry, now, micros) end
-local before = reported(now)
+if redis.call('HGET', KEYS[2], 'session') ~= session then begin(session, entry, micros) end
+tend(now)
+local before = string.match(redis.call('HGET', KEYS[6], ARGV[1]) or '0:', '%d+')
 if ARGV[2] == '0' then
   redis.call('HDEL', KEYS[6], ARGV[1])
 else
   redis.call('HSET', KEYS[6], ARGV[1], string.format('%s:%.0f', ARGV[2], now + ARGV[3]))
 end
-local after = reported(now)
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
-local current = redis.call('ZCARD', KEYS[3]) + after
-redis.call('HSET', KEYS[2], 'peak', math.max(is[3], current))
-renew(now)
-redis.call('SET', KEYS[5], current, 'EX', {keys.VIEWERS_TTL:.0f})
-return {{current, before ~= after and 1 or 0}}
-"""
-)
+local current = tend(now)
+redis.call('HSET', KEYS[2], 'peak', math.max(redis.call('HGET', KEYS[2], 'peak'), current))
+write_plain(current)
+return current * 2 + (before ~= ARGV[2] and 1 or 0)
+""")
 
-_READ = Script(
-    _TOP
-    + f"""\
--- Reads the counter, without those who are gone by now: ('peek', 'flush' or 'close', milliseconds of the
--- marker) -> session, epoch, joined, peak, unique, current, now; an empty answer: there is none; nothing:
--- 'peek' alone, the session on air is not known. 'flush' also renews the lifetimes. 'close' has nobody
--- counted from now on: the marker of the lease cache, that a write is under way.
-local session = on_air()
-if ARGV[1] == 'peek' and not session then return false end
-if ARGV[1] == 'close' and redis.call('GET', KEYS[1]) ~= 'w' then
-  redis.call('SET', KEYS[1], 'w', 'PX', ARGV[2])
+_READ = Script(f"""\
+-- Reads the counter: ('peek'), ('flush', session) of this alone, or ('close', milliseconds of the marker)
+-- -> session, epoch, joined, peak, unique, current, now; an empty answer: there is none; nothing: 'peek'
+-- alone, the session on air is not known. 'close' has nobody counted from now on: the marker of the lease
+-- cache, that a write is under way.
+{_TOP}
+local entry = redis.call('GET', KEYS[1])
+local is = redis.call('HMGET', KEYS[2], 'session', 'epoch', 'joined', 'peak', 'unique', 'reported', 'wake')
+if ARGV[1] == 'peek' then
+  local session = entry and string.match(entry, '^v{{"id":(%d+)')
+  if not session then return false end
+  if is[1] ~= session then return {{}} end
+elseif ARGV[1] == 'flush' then
+  if is[1] ~= ARGV[2] then return {{}} end
+else
+  if entry ~= 'w' then redis.call('SET', KEYS[1], 'w', 'PX', ARGV[2]) end
+  if not is[1] then return {{}} end
 end
-local is = redis.call('HMGET', KEYS[2], 'session', 'epoch', 'joined', 'peak', 'unique', 'reported', 'next')
-if not is[1] or (ARGV[1] == 'peek' and is[1] ~= session) then return {{}} end
 local now = clock()
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
-local current = redis.call('ZCARD', KEYS[3]) + others(is[6], is[7], now)
-local unique = math.max(is[5], redis.call('PFCOUNT', KEYS[4]))
-if ARGV[1] == 'flush' and is[1] == session then
-  renew(now)
-  redis.call('SET', KEYS[5], current, 'EX', {keys.VIEWERS_TTL:.0f})
+local current
+if ARGV[1] == 'peek' and now < tonumber(is[7]) then
+  current = redis.call('ZCARD', KEYS[3]) + is[6]
+else
+  current = tend(now)
 end
+if ARGV[1] == 'flush' then write_plain(current) end
+local unique = math.max(is[5], redis.call('PFCOUNT', KEYS[4]))
 return {{tonumber(is[1]), tonumber(is[2]), tonumber(is[3]), tonumber(is[4]), unique, current, now}}
-"""
-)
+""")
 
 _FORGET = Script("""\
 -- Removes all that is counted of a session, or of any: (session, or nothing)
@@ -246,12 +245,12 @@ def ask_figures(stream_id: int) -> Ask[ViewerFigures | None]:
             is_from_redis=True,
         )
 
-    return Ask(_READ, keys.viewer_keys(stream_id), ("peek", 0), read)
+    return Ask(_READ, keys.viewer_keys(stream_id), ("peek",), read)
 
 
-def ask_counted(stream_id: int) -> Ask[Counted | None]:
-    """What there is to flush. None: nothing is counted."""
-    return Ask(_READ, keys.viewer_keys(stream_id), ("flush", 0), _counted)
+def ask_counted(stream_id: int, session_id: int) -> Ask[Counted | None]:
+    """What there is to flush of this session, which is on air. None: nothing is counted."""
+    return Ask(_READ, keys.viewer_keys(stream_id), ("flush", session_id), _counted)
 
 
 def ask_close(stream_id: int, marker: int) -> Ask[Counted | None]:
@@ -269,7 +268,7 @@ def forget(stream_id: int, session_id: int | None) -> Tell:
 def _count(reply: Any) -> ViewerCount | Literal[Unreached.UNREACHED]:
     if reply is None:
         return UNREACHED
-    return ViewerCount(current=reply[0], is_change=reply[1] == 1, is_counted=True)
+    return ViewerCount(current=reply >> 1, is_change=reply & 1 == 1, is_counted=True)
 
 
 def _counted(reply: Any) -> Counted | None:

@@ -233,7 +233,7 @@ def test_a_counter_that_a_stop_left_behind_is_not_taken_for_the_next_session(sto
     streams.stop(store, live)
     # As if Redis had been away just then.
     for key, value in left.items():
-        store.redis.restore(key, 0, value)
+        store.redis.restore(key, 0, value or b"")
     assert viewers.get(store, live).current == 0
     streams.start(store, live)
     assert viewers.get(store, live).current == 0

@@ -13,12 +13,13 @@ from rootstream_store import Store
 
 from .._harness import durable_servers, on_one_cpu
 from .._suite import add_options, finish
-from . import fanout, hits
+from . import fanout, hits, viewers
 from ._bench import Bench
 
 _GROUPS = {
     "hits": hits.run,
     "fanout": fanout.run,
+    "viewers": viewers.run,
 }
 
 

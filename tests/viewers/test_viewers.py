@@ -16,27 +16,15 @@ from rootstream_store.store import Store
 
 from ..cache.conftest import until
 from ..factories import make_stream, make_stream_session
+from .conftest import totals
 
 MISSING = 987_654
 SHORT = 0.05
 """Seconds: a viewer who says nothing for so long is gone."""
 
 
-@pytest.fixture
-def live(store: Store) -> int:
-    """A stream on air."""
-    return make_stream_session(store).stream_id
-
-
 def counted(current: int, *, change: bool = True) -> ViewerCount:
     return ViewerCount(current=current, is_change=change, is_counted=True)
-
-
-def totals(store: Store, stream_id: int) -> tuple[int, int, int, int]:
-    """Viewers in PostgreSQL: now, peak, total, different."""
-    session = stream_sessions.get_current(store, stream_id)
-    now = streams.get(store, stream_id).viewer_count
-    return now, session.peak_viewers, session.total_viewers, session.unique_viewers
 
 
 def test_join_heartbeat_and_leave_count_each_viewer_once(store: Store, live: int) -> None:

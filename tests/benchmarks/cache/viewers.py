@@ -58,7 +58,9 @@ def run(bench: Bench) -> None:
     bench.target("viewers.join beside one INCR", 1.3, figures["viewers.join, a new one"]["ratio"])
 
     rounds = bench.rounds(8)
-    changed, unchanged, page = [], [], []
+    changed: list[float] = []
+    unchanged: list[float] = []
+    page: list[float] = []
     for number in range(rounds):
         for stream_id in on_air:
             viewers.join(store, stream_id, f"round {number}")

@@ -13,7 +13,7 @@ from rootstream_store.errors import RootStreamError, SettingsError
 
 __all__ = ["main"]
 
-_GROUPS = ("demo", "migrate", "status", "events", "metrics", "maintain")
+_GROUPS = ("demo", "migrate", "status", "events", "viewers", "metrics", "maintain")
 """Modules of this package, in the order of --help."""
 
 _USAGE = 2

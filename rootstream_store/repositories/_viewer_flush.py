@@ -77,7 +77,10 @@ def flush(nonce: str) -> Flow[FlushReport]:
         after = page[-1].stream_id
         streams += len(page)
         found = yield from ask_all(
-            [scripts.ask_counted(session.stream_id, session.session_id) for session in page]
+            [
+                scripts.ask_counted(one.stream_id, one.session_id, one.peak_viewers, one.unique_viewers)
+                for one in page
+            ]
         )
         told = [
             (session, counted)

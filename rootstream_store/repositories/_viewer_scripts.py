@@ -174,10 +174,10 @@ return current * 2 + (before ~= ARGV[2] and 1 or 0)
 """)
 
 _READ = Script(f"""\
--- Reads the counter: ('peek'), ('flush', session) of this alone, or ('close', milliseconds of the marker)
--- -> session, epoch, joined, peak, unique, current, now; an empty answer: there is none; nothing: 'peek'
--- alone, the session on air is not known. 'close' has nobody counted from now on: the marker of the lease
--- cache, that a write is under way.
+-- Reads the counter: ('peek'), ('flush', session, its peak and unique in PostgreSQL) of this alone, or
+-- ('close', milliseconds of the marker) -> session, epoch, joined, peak, unique, current, now; an empty
+-- answer: there is none; nothing: 'peek' alone, the session on air is not known. 'close' has nobody counted
+-- from now on: the marker of the lease cache, that a write is under way.
 {_TOP}
 local entry = redis.call('GET', KEYS[1])
 local is = redis.call('HMGET', KEYS[2], 'session', 'epoch', 'joined', 'peak', 'unique', 'reported', 'wake')
@@ -187,6 +187,10 @@ if ARGV[1] == 'peek' then
   if is[1] ~= session then return {{}} end
 elseif ARGV[1] == 'flush' then
   if is[1] ~= ARGV[2] then return {{}} end
+  -- More than is known here where Redis lost it, and the entry that this began from was older than the last
+  -- flush.
+  is[4], is[5] = math.max(is[4], ARGV[3]), math.max(is[5], ARGV[4])
+  redis.call('HSET', KEYS[2], 'peak', is[4], 'unique', is[5])
 else
   if entry ~= 'w' then redis.call('SET', KEYS[1], 'w', 'PX', ARGV[2]) end
   if not is[1] then return {{}} end
@@ -248,9 +252,10 @@ def ask_figures(stream_id: int) -> Ask[ViewerFigures | None]:
     return Ask(_READ, keys.viewer_keys(stream_id), ("peek",), read)
 
 
-def ask_counted(stream_id: int, session_id: int) -> Ask[Counted | None]:
-    """What there is to flush of this session, which is on air. None: nothing is counted."""
-    return Ask(_READ, keys.viewer_keys(stream_id), ("flush", session_id), _counted)
+def ask_counted(stream_id: int, session_id: int, peak: int, unique: int) -> Ask[Counted | None]:
+    """What there is to flush of this session, which is on air, with these figures in PostgreSQL. None:
+    nothing is counted."""
+    return Ask(_READ, keys.viewer_keys(stream_id), ("flush", session_id, peak, unique), _counted)
 
 
 def ask_close(stream_id: int, marker: int) -> Ask[Counted | None]:

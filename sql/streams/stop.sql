@@ -21,7 +21,7 @@ WITH closed AS (
             floor(extract(EPOCH FROM clock.ended_at - stream_sessions.session_start))::bigint,
             sums.total,
             greatest(stream_sessions.peak_viewers, sums.peak),
-            greatest(stream_sessions.unique_viewers, least(sums.different, sums.total)),
+            greatest(stream_sessions.unique_viewers, least(coalesce(sums.different, 0), sums.total)),
             coalesce(sums.epoch, stream_sessions.viewers_epoch),
             coalesce(sums.counted, stream_sessions.viewers_counted),
             CASE WHEN sums.epoch IS NULL THEN stream_sessions.viewers_flushed_at ELSE now() END

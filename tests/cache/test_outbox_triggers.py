@@ -135,10 +135,11 @@ class TestStreams:
         stream = make_stream(plain)
         streams.update(plain, stream.id, name="other")
         assert noted(database_url) == [keys.stream(stream.id)]
+        on_and_off_air = sorted([keys.live(stream.id), keys.stream(stream.id), keys.on_air(stream.id)])
         streams.start(plain, stream.id)
-        assert noted(database_url) == sorted([keys.live(stream.id), keys.stream(stream.id)])
+        assert noted(database_url) == on_and_off_air
         streams.stop(plain, stream.id)
-        assert noted(database_url) == sorted([keys.live(stream.id), keys.stream(stream.id)])
+        assert noted(database_url) == on_and_off_air
 
     def test_the_old_key_is_told_by_its_digest(self, plain: Store, database_url: str) -> None:
         stream = make_stream(plain)

@@ -2,7 +2,8 @@
 
 Of each stream there is, all in one slot of a cluster (see keys.viewer_keys, in this order):
 
-1. the open session, an entry of the lease cache: b"v" and the JSON of `OnAir`. Only the cache writes it, but
+1. the open session, an entry of the lease cache: its head and the JSON of `OnAir`. Only the cache writes
+it, but
    for the marker of a stop. So what is counted is as sure to be of the session on air as the cache is never
    stale.
 2. the counter, a hash: `session` and `epoch` (of what, and since which microsecond), `joined` since then,
@@ -25,6 +26,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from rootstream_store.cache import UNREACHED, Ask, Script, Tell, Unreached, keys
+from rootstream_store.cache._entry import HEAD, Kind
 from rootstream_store.records import ViewerCount, ViewerFigures
 
 __all__ = [
@@ -63,6 +65,9 @@ class Counted(msgspec.Struct, frozen=True):
 _LIFETIME: Final = 2 * int(keys.VIEWERS_TTL)
 """Seconds that a counter stays when nothing happens: longer than any cached answer which session is open,
 from whose peak a new one begins."""
+_VALUE: Final = Kind.VALUE.value[0]
+_PAYLOAD: Final = HEAD + 1
+"""Where the JSON of an entry begins, as Lua counts."""
 _WAKE_AFTER: Final = 60_000
 """Milliseconds after which a call does what no call needs to do each time, as renewing the lifetimes."""
 _EXACT_UP_TO: Final = 1000
@@ -99,7 +104,7 @@ local function tend(now)
 end
 -- A counter of this session that begins now from what the entry has of it.
 local function begin(session, entry, micros)
-  local known = cjson.decode(string.sub(entry, 2))
+  local known = cjson.decode(string.sub(entry, {_PAYLOAD}))
   local epoch = math.max(micros, known.viewers_epoch + 1)
   redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[6])
   redis.call('HSET', KEYS[2], 'session', session, 'epoch', string.format('%.0f', epoch), 'joined', 0,
@@ -113,7 +118,7 @@ _SEEN = Script(f"""\
 -- A viewer is there: (viewer, milliseconds until it counts as gone, 1 for a join and 0 for a heartbeat)
 -- -> how many watch, times two, and 1 more if it is new; nothing: the session on air is not known.
 local entry = redis.call('GET', KEYS[1])
-local session = entry and string.match(entry, '^v{{"id":(%d+)')
+local session = entry and string.byte(entry) == {_VALUE} and string.match(entry, '^{{"id":(%d+)', {_PAYLOAD})
 if not session then return false end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -156,7 +161,7 @@ _REPORT = Script(f"""\
 -- many watch, times two, and 1 more if it told another number; nothing: the session on air is not known.
 {_TOP}
 local entry = redis.call('GET', KEYS[1])
-local session = entry and string.match(entry, '^v{{"id":(%d+)')
+local session = entry and string.byte(entry) == {_VALUE} and string.match(entry, '^{{"id":(%d+)', {_PAYLOAD})
 if not session then return false end
 local now, micros = clock()
 if redis.call('HGET', KEYS[2], 'session') ~= session then begin(session, entry, micros) end
@@ -182,11 +187,13 @@ _READ = Script(f"""\
 local entry = redis.call('GET', KEYS[1])
 local is = redis.call('HMGET', KEYS[2], 'session', 'epoch', 'joined', 'peak', 'unique', 'reported', 'wake')
 if ARGV[1] == 'peek' then
-  local session = entry and string.match(entry, '^v{{"id":(%d+)')
-  if not session then return false end
-  if is[1] ~= session then return {{}} end
+  local session = entry and string.byte(entry) == {_VALUE} and string.match(entry, '^{{"id":(%d+)',
+  {_PAYLOAD}) if not session then return false end if is[1] ~= session then return {{}} end
 elseif ARGV[1] == 'flush' then
-  if is[1] ~= ARGV[2] then return {{}} end
+  -- Of another session: brought back by a restored server, or just changed. Whoever needs it asks PostgreSQL.
+  local session = entry and string.byte(entry) == {_VALUE} and string.match(entry, '^{{"id":(%d+)',
+  {_PAYLOAD}) if session and session ~= ARGV[2] then redis.call('UNLINK', KEYS[1]) end if is[1] ~= ARGV[2]
+  then return {{}} end
   -- More than is known here where Redis lost it, and the entry that this began from was older than the last
   -- flush.
   is[4], is[5] = math.max(is[4], ARGV[3]), math.max(is[5], ARGV[4])

@@ -345,3 +345,18 @@ def test_a_stop_in_a_transaction_has_everybody_who_was_counted(store: Store, liv
         assert (answer.is_counted, answer.current) == (False, 0)
     assert (ended.total_viewers, ended.peak_viewers) == (1, 1)
     assert store.redis.keys("*viewers*") == []
+
+
+def test_an_answer_of_an_old_session_that_a_restored_redis_brought_back_is_dropped_by_the_flush(
+    store: Store, live: int
+) -> None:
+    viewers.join(store, live, "ann")
+    key = keys.on_air(live)
+    old = store.redis.dump(key)
+    streams.stop(store, live)
+    second = streams.start(store, live)
+    store.redis.restore(key, 0, old or b"")
+    viewers.flush(store)
+    assert store.redis.exists(key) == 0
+    assert viewers.join(store, live, "bob") == counted(1)
+    assert viewers.get(store, live).session_id == second.id

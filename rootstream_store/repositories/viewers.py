@@ -11,14 +11,16 @@ What is told to Redis is not a part of a transaction: it is counted at once, and
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Final
 
+from rootstream_store import live
 from rootstream_store._limit import check_limit
 from rootstream_store.cache import Ask, keys
 from rootstream_store.cache.effects import milliseconds
 from rootstream_store.db import CachedQuery, Db, repository
 from rootstream_store.errors import InvalidInput, NotFound
-from rootstream_store.flow import Flow, ask, cached, maybe, rows
+from rootstream_store.flow import Flow, after_commit, ask, cached, maybe, rows
 from rootstream_store.queries import query
 from rootstream_store.records import RankedStream, ViewerCount, ViewerFigures
 from rootstream_store.repositories import _live, _viewer_flush
@@ -55,17 +57,27 @@ _LIST_TOP = query("viewers/list_top", RankedStream)
 
 
 @repository
-def join(db: Db, stream_id: int, viewer_id: str | int, *, expiry: float = EXPIRY) -> ViewerCount:
+def join(
+    db: Db, stream_id: int, viewer_id: str | int, *, expiry: float = EXPIRY, announce: bool = False
+) -> ViewerCount:
     """A viewer begins to watch, and counts as there until it leaves or `expiry` seconds pass without a
     heartbeat.
 
     One who is there already is not counted twice, so that it may be told again; one who comes back is
     counted again in the session's total. `viewer_id`: text of 1 to 128 characters or an integer; 7 and "7"
     are one viewer. Where Redis cannot be asked the answer says that it is not counted, and a join told
-    again makes up for it. Raises Conflict (not live), NotFound, InvalidInput.
+    again makes up for it. `announce`: tell the listeners of `live` soon, if the viewer was not there; not
+    for crowds, whose messages would push all others out. Raises Conflict (not live), NotFound, InvalidInput.
     """
-    question = scripts.ask_seen(stream_id, _viewer(viewer_id), _expiry(expiry), 1)
-    return db.ask(question, lambda: _ask_again(stream_id, question))
+    viewer = _viewer(viewer_id)
+    question = scripts.ask_seen(stream_id, viewer, _expiry(expiry), 1)
+
+    def otherwise() -> Flow[ViewerCount]:
+        return _ask_again(stream_id, question)
+
+    if announce:
+        return db.flow(_announced(live.ViewerJoined, stream_id, viewer, question, otherwise))
+    return db.ask(question, otherwise)
 
 
 @repository
@@ -78,10 +90,12 @@ def heartbeat(db: Db, stream_id: int, viewer_id: str | int, *, expiry: float = E
 
 
 @repository
-def leave(db: Db, stream_id: int, viewer_id: str | int) -> ViewerCount:
+def leave(db: Db, stream_id: int, viewer_id: str | int, *, announce: bool = False) -> ViewerCount:
     """A viewer goes. One who is not there changes nothing, also where the stream is off air or there is
-    none. Raises InvalidInput."""
-    question = scripts.ask_leave(stream_id, _viewer(viewer_id))
+    none. `announce`: as for `join`; of those who just stop to give signs of life nothing is told. Raises
+    InvalidInput."""
+    viewer = _viewer(viewer_id)
+    question = scripts.ask_leave(stream_id, viewer)
 
     def uncounted() -> Flow[ViewerCount]:
         figures = yield from maybe(_FIGURES, stream_id=stream_id)
@@ -89,6 +103,8 @@ def leave(db: Db, stream_id: int, viewer_id: str | int) -> ViewerCount:
             current=0 if figures is None else figures.current, is_change=False, is_counted=False
         )
 
+    if announce:
+        return db.flow(_announced(live.ViewerLeft, stream_id, viewer, question, uncounted))
     return db.ask(question, uncounted)
 
 
@@ -176,6 +192,20 @@ def _uncounted(stream_id: int) -> Flow[ViewerCount]:
     if found is None or found.session_id is None:
         raise (yield from _live.not_on_air(stream_id, _ON_AIR.query))
     return ViewerCount(current=found.current, is_change=False, is_counted=False)
+
+
+def _announced(
+    message: type[live.ViewerJoined | live.ViewerLeft],
+    stream_id: int,
+    viewer: str,
+    question: Ask[ViewerCount],
+    otherwise: Callable[[], Flow[ViewerCount]],
+) -> Flow[ViewerCount]:
+    count = yield from ask(question, otherwise)
+    if count.is_change:
+        told = message(stream_id=stream_id, viewer_id=viewer, viewers=count.current)
+        yield from after_commit(live.announce(told, soon=True))
+    return count
 
 
 def _nothing() -> Flow[None]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from rootstream_store import live, sessions, stream_sessions, streams, users
+from rootstream_store import live, sessions, stream_sessions, streams, users, viewers
 from rootstream_store.cache import Message, keys
 from rootstream_store.store import Store
 
 from ..cache.conftest import OwnValkey
-from ..factories import make_stream, make_user
+from ..factories import make_stream, make_stream_session, make_user
 from ..undo import rolled_back
 from .conftest import Goal, drain
 
@@ -64,6 +64,20 @@ def test_a_commit_is_one_round_trip_however_many_messages(own: Store, own_valkey
     live.publish(own, *(Goal(stream_id=1, number=number) for number in range(20)))
     assert reads() - before == 2, "one is the INFO itself"
     assert own.redis.xlen(keys.MESSAGES) == 21
+
+
+def test_viewers_who_come_and_go_are_told_where_it_is_asked_for(store: Store) -> None:
+    stream_id = make_stream_session(store).stream_id
+    with live.subscribe(store, "viewer.*") as messages:
+        viewers.join(store, stream_id, "quiet")
+        viewers.join(store, stream_id, "ann", announce=True)
+        viewers.join(store, stream_id, "ann", announce=True)  # is there
+        viewers.leave(store, stream_id, "ann", announce=True)
+        viewers.leave(store, stream_id, "ann", announce=True)  # is gone
+        assert received(messages, 2) == [
+            live.ViewerJoined(stream_id=stream_id, viewer_id="ann", viewers=2),
+            live.ViewerLeft(stream_id=stream_id, viewer_id="ann", viewers=1),
+        ]
 
 
 def test_ids_follow_one_another_without_a_hole(store: Store) -> None:

@@ -2,10 +2,9 @@
 
 Of each stream there is, all in one slot of a cluster (see keys.viewer_keys, in this order):
 
-1. the open session, an entry of the lease cache: its head and the JSON of `OnAir`. Only the cache writes
-it, but
-   for the marker of a stop. So what is counted is as sure to be of the session on air as the cache is never
-   stale.
+1. the open session, an entry of the lease cache: its head and the JSON of `OnAir`. Only the cache writes it,
+   but for the marker of a stop. So what is counted is as sure to be of the session on air as the cache is
+   never stale.
 2. the counter, a hash: `session` and `epoch` (of what, and since which microsecond), `joined` since then,
    `peak`, `unique` (what was flushed before), `reported` (the sum of 6) and `wake`: before that, in
    milliseconds, nobody goes and nothing expires. It only grows and reading takes nothing away, so that a
@@ -73,6 +72,11 @@ _WAKE_AFTER: Final = 60_000
 _EXACT_UP_TO: Final = 1000
 """Viewers up to whom the plain number is written at each change; where there are more, at each flush."""
 
+_ON_AIR = f"""\
+local entry = redis.call('GET', KEYS[1])
+local session = entry and string.byte(entry) == {_VALUE} and string.match(entry, '^{{"id":(%d+)', {_PAYLOAD})
+"""
+
 _TOP = f"""\
 local function clock()
   local time = redis.call('TIME')
@@ -117,8 +121,7 @@ end
 _SEEN = Script(f"""\
 -- A viewer is there: (viewer, milliseconds until it counts as gone, 1 for a join and 0 for a heartbeat)
 -- -> how many watch, times two, and 1 more if it is new; nothing: the session on air is not known.
-local entry = redis.call('GET', KEYS[1])
-local session = entry and string.byte(entry) == {_VALUE} and string.match(entry, '^{{"id":(%d+)', {_PAYLOAD})
+{_ON_AIR}\
 if not session then return false end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -160,8 +163,7 @@ _REPORT = Script(f"""\
 -- A source tells how many it serves: (source, number, milliseconds until that is not true any more) -> how
 -- many watch, times two, and 1 more if it told another number; nothing: the session on air is not known.
 {_TOP}
-local entry = redis.call('GET', KEYS[1])
-local session = entry and string.byte(entry) == {_VALUE} and string.match(entry, '^{{"id":(%d+)', {_PAYLOAD})
+{_ON_AIR}\
 if not session then return false end
 local now, micros = clock()
 if redis.call('HGET', KEYS[2], 'session') ~= session then begin(session, entry, micros) end
@@ -184,16 +186,15 @@ _READ = Script(f"""\
 -- answer: there is none; nothing: 'peek' alone, the session on air is not known. 'close' has nobody counted
 -- from now on: the marker of the lease cache, that a write is under way.
 {_TOP}
-local entry = redis.call('GET', KEYS[1])
+{_ON_AIR}\
 local is = redis.call('HMGET', KEYS[2], 'session', 'epoch', 'joined', 'peak', 'unique', 'reported', 'wake')
 if ARGV[1] == 'peek' then
-  local session = entry and string.byte(entry) == {_VALUE} and string.match(entry, '^{{"id":(%d+)',
-  {_PAYLOAD}) if not session then return false end if is[1] ~= session then return {{}} end
+  if not session then return false end
+  if is[1] ~= session then return {{}} end
 elseif ARGV[1] == 'flush' then
   -- Of another session: brought back by a restored server, or just changed. Whoever needs it asks PostgreSQL.
-  local session = entry and string.byte(entry) == {_VALUE} and string.match(entry, '^{{"id":(%d+)',
-  {_PAYLOAD}) if session and session ~= ARGV[2] then redis.call('UNLINK', KEYS[1]) end if is[1] ~= ARGV[2]
-  then return {{}} end
+  if session and session ~= ARGV[2] then redis.call('UNLINK', KEYS[1]) end
+  if is[1] ~= ARGV[2] then return {{}} end
   -- More than is known here where Redis lost it, and the entry that this began from was older than the last
   -- flush.
   is[4], is[5] = math.max(is[4], ARGV[3]), math.max(is[5], ARGV[4])

@@ -16,11 +16,11 @@ from typing import Final
 
 from rootstream_store import live
 from rootstream_store._limit import check_limit
-from rootstream_store.cache import Ask, keys
+from rootstream_store.cache import UNREACHED, Ask, keys
 from rootstream_store.cache.effects import milliseconds
 from rootstream_store.db import CachedQuery, Db, repository
 from rootstream_store.errors import InvalidInput, NotFound
-from rootstream_store.flow import Flow, after_commit, ask, cached, maybe, rows
+from rootstream_store.flow import Flow, after_commit, ask, ask_all, cached, maybe, rows
 from rootstream_store.queries import query
 from rootstream_store.records import RankedStream, ViewerCount, ViewerFigures
 from rootstream_store.repositories import _live, _viewer_flush
@@ -50,6 +50,7 @@ _EXPIRY_MS: Final = int(EXPIRY * 1000)
 _MOST_EXPIRY: Final = 300.0
 _MOST_VIEWERS: Final = 10**12
 _LONGEST: Final = 128
+_ATTEMPTS: Final = 3
 
 _FIGURES = query("viewers/get_figures", ViewerFigures)
 _ON_AIR = CachedQuery(query("viewers/find_on_air", OnAir), key=keys.on_air, ttl=keys.VIEWERS_TTL)
@@ -173,18 +174,26 @@ def figures(stream_id: int) -> Flow[ViewerFigures]:
 
 
 def _figures_once_known(stream_id: int) -> Flow[ViewerFigures | None]:
-    # Redis is asked again only when it was asked which session is on air, and knows it now.
-    if (yield from cached(_ON_AIR, stream_id=stream_id)) is None:
-        return None
-    return (yield from ask(scripts.ask_figures(stream_id), _nothing))
+    for _ in range(_ATTEMPTS):  # as in _ask_again
+        if (yield from cached(_ON_AIR, stream_id=stream_id)) is None:
+            return None
+        question = scripts.ask_figures(stream_id)
+        if (answer := (yield from ask_all([question]))[0]) is not UNREACHED:
+            return answer
+    return None
 
 
 def _ask_again(stream_id: int, question: Ask[ViewerCount]) -> Flow[ViewerCount]:
     """Where Redis did not know the session on air: tells it, by way of the cache, and asks once more. Twice
     is once, so this does no harm after a lost answer."""
-    if (yield from cached(_ON_AIR, stream_id=stream_id)) is None:
-        raise (yield from _live.not_on_air(stream_id, _ON_AIR.query))
-    return (yield from ask(question, lambda: _uncounted(stream_id)))
+    # Again where the cache forgot it just then, as it does once after each start. Without Redis nothing
+    # waits.
+    for _ in range(_ATTEMPTS):
+        if (yield from cached(_ON_AIR, stream_id=stream_id)) is None:
+            raise (yield from _live.not_on_air(stream_id, _ON_AIR.query))
+        if (answer := (yield from ask_all([question]))[0]) is not UNREACHED:
+            return answer
+    return (yield from _uncounted(stream_id))
 
 
 def _uncounted(stream_id: int) -> Flow[ViewerCount]:
@@ -206,11 +215,6 @@ def _announced(
         told = message(stream_id=stream_id, viewer_id=viewer, viewers=count.current)
         yield from after_commit(live.announce(told, soon=True))
     return count
-
-
-def _nothing() -> Flow[None]:
-    return
-    yield
 
 
 def _viewer(viewer_id: str | int) -> str:

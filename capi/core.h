@@ -20,7 +20,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* All else is hidden. */
+#pragma GCC visibility push(default)
+#include "rootstream_legacy.h"
 #include "rootstream_store.h"
+#pragma GCC visibility pop
 
 /* ---- errors: the thread's last one */
 
@@ -94,23 +98,26 @@ enum rssi_fn {
     RSSI_FN_COUNT
 };
 
-/* Calls the Python half of `fn` with the object of `handle` and the C arguments that functions.def lists, and
+/* Calls the Python half of `fn` with the object of the store and the C arguments that functions.def lists, and
  * writes the result to `out` (NULL: it is dropped). All guards included. */
-int rssi_call(const void *handle, enum rssi_fn fn, void *out, ...);
-/* As rssi_call, for functions that take no handle and may be the first to start Python. */
+int rssi_call(const rss_store *store, enum rssi_fn fn, void *out, ...);
+/* The same for another kind of handle. */
+int rssi_call_on(const void *handle, enum rssi_kind kind, enum rssi_fn fn, void *out, ...);
+/* The same without a handle; starts Python where it does not run yet. */
 int rssi_call_free(enum rssi_fn fn, void *out, ...);
-/* As rssi_call inside a guard of the caller's own, for an object at hand (NULL: none is passed). */
+/* The same inside a guard of the caller's own, for the object of a slot at hand (NULL: none is passed). */
 int rssi_call_object(void *object, enum rssi_fn fn, void *out, ...);
 
 /* The next row of this kind, or RSS_NOTHING. */
 int rssi_rows_next(rss_rows *rows, int record, void *row);
 
-/* Of results "secret" and "<record> secret". */
+/* Of results "secret". */
 struct rssi_secret {
-    char *buffer;
+    char *buffer; /* NULL: not wanted */
     size_t size;
-    void *record; /* NULL: not wanted */
 };
+
+#define RSSI_SECRET_SIZE 44 /* of a token or key that is made by us */
 
 /* Of results "bytes". */
 struct rssi_bytes {

@@ -328,7 +328,7 @@ int rss_user_delete(rss_store *store, int64_t user_id);
  *
  * The client has the token, the database only its SHA-256. Times are those of the database's clock. */
 
-#define RSS_TOKEN_SIZE 64 /* of a buffer for a token or a stream key: 43 characters and the NUL fit */
+#define RSS_TOKEN_SIZE 132 /* of a buffer for a token or a stream key: 43 to 128 characters, and the NUL */
 #define RSS_HASH_SIZE 32
 #define RSS_LIFETIME_DEFAULT 86400
 

@@ -115,14 +115,16 @@ class Store(Db):
         store._on_close.append(servers.stop)
         return store
 
-    def close(self) -> None:
-        """Closes all connections; calls that wait for one raise StoreClosed. Closing twice does nothing."""
+    def close(self, timeout: float = 5.0) -> None:
+        """Closes all connections; calls that wait for one raise StoreClosed. Closing twice does nothing.
+
+        `timeout`: how many seconds to wait at most for the pool's threads, which may be connecting."""
         with ExitStack() as stack:  # whatever one of them raises, the others are closed too
             while self._on_close:
                 stack.callback(self._on_close.pop(0))
             stack.callback(self._invalidations.close)
             stack.callback(self._cache.close)
-            stack.callback(self._pool.close)
+            stack.callback(self._pool.close, timeout)
             stack.callback(self._invalidations.stop)
 
     def __enter__(self) -> Self:

@@ -1,0 +1,83 @@
+/* Opening, closing, health. */
+#include <string.h>
+
+#include "python.h"
+
+#include "core.h"
+
+/* A copy of the caller's options; what their header did not have yet is 0. */
+static int read_options(const rss_options *given, rss_options *options)
+{
+    memset(options, 0, sizeof *options);
+    if (given == NULL)
+        return RSS_OK;
+    if (given->struct_size < sizeof(size_t) + sizeof(char *) || given->struct_size > (size_t)1 << 16)
+        return rssi_error(RSS_E_MISUSE, "struct_size of rss_options is not set: it must be sizeof(rss_options)");
+    memcpy(options, given, given->struct_size < sizeof *options ? given->struct_size : sizeof *options);
+    return RSS_OK;
+}
+
+#define OPTIONS(o)                                                                                                 \
+    (o).application_name, (o).pool_size, (o).pool_min_size, (o).pool_timeout_ms, (o).statement_timeout_ms,         \
+        (o).lock_timeout_ms, (o).retry_deadline_ms, (o).redis_timeout_ms, (o).redis_pool_size, (o).pgbouncer,      \
+        (o).settings_json
+
+/* RSS_OK, or the code of arguments that cannot be, with its error set. */
+static int check_open(const rss_options *given, rss_options *options, rss_store **store)
+{
+    struct rssi_guard guard;
+    int code = rssi_enter(&guard, RSSI_PLAIN);
+
+    if (code == RSS_OK && store == NULL)
+        code = rssi_error(RSS_E_MISUSE, "store is NULL: an open store could never be closed");
+    if (store != NULL)
+        *store = NULL;
+    if (code == RSS_OK)
+        code = read_options(given, options);
+    return rssi_leave(&guard, code);
+}
+
+int rss_open(const char *database_url, const char *redis_url, const rss_options *given, rss_store **store)
+{
+    rss_options options;
+    int code = check_open(given, &options, store);
+
+    return code != RSS_OK ? code
+                          : rssi_call_free(RSSI_FN_open, store, database_url, redis_url, OPTIONS(options));
+}
+
+int rss_open_embedded(const char *path, const rss_options *given, rss_store **store)
+{
+    rss_options options;
+    int code = check_open(given, &options, store);
+
+    return code != RSS_OK ? code : rssi_call_free(RSSI_FN_open_embedded, store, path, OPTIONS(options));
+}
+
+int rss_close(rss_store *store, int64_t timeout_ms)
+{
+    struct rssi_guard guard;
+    struct rssi_slot *slot;
+    int code = rssi_enter(&guard, RSSI_IO);
+
+    if (code == RSS_OK && store != NULL && (code = rssi_begin_close(store, RSSI_STORE, &slot)) == RSS_OK) {
+        int failed = rssi_call_object(slot->object, RSSI_FN_close, NULL, timeout_ms);
+
+        code = rssi_finish(slot, timeout_ms);
+        if (code == RSS_E_TIMEOUT)
+            code = rssi_error(RSS_E_TIMEOUT, "the store is closed, but calls are still in flight");
+        else
+            code = failed;
+    }
+    return rssi_leave(&guard, code);
+}
+
+int rss_get_health(rss_store *store, rss_health *health)
+{
+    return rssi_call(store, RSSI_FN_get_health, health);
+}
+
+int rss_get_health_json(rss_store *store, char **health_json)
+{
+    return rssi_call(store, RSSI_FN_get_health_json, health_json);
+}

@@ -34,11 +34,27 @@ SOURCES: Final = ROOT / "capi"
 OUTPUT: Final = ROOT / "build" / "capi"
 
 _MODULE = "_rootstream_store_capi"
-_WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wmissing-prototypes", "-Wstrict-prototypes")
+_WARNINGS = (
+    "-std=c99",
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Werror",
+    "-Wmissing-prototypes",
+    "-Wstrict-prototypes",
+)
 # Exported is what the version script says; all else is hidden from the host.
-_COMPILE = ("-D_GNU_SOURCE", "-O2", "-g", "-fPIC", "-fvisibility=hidden", "-pthread", "-fno-omit-frame-pointer")
+_COMPILE = (
+    "-D_GNU_SOURCE",
+    "-O2",
+    "-g",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-pthread",
+    "-fno-omit-frame-pointer",
+)
 # nodelete: threads of Python run code of the library, which a dlclose must not take away.
-_LINK = ("-shared", "-pthread", "-Wl,-z,nodelete", "-Wl,--no-undefined", "-Wl,-z,relro", "-Wl,-z,now")
+_LINK = shlex.split("-shared -pthread -Wl,-z,nodelete -Wl,--no-undefined -Wl,-z,relro -Wl,-z,now")
 
 # cffi embeds: it keeps a thread's Python state until the thread ends, which saves making one at each call.
 _INTERNAL = """
@@ -65,8 +81,10 @@ class BuildError(Exception):
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Build the C library of rootstream_store.")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="folder to build into (default: build/capi)")
-    parser.add_argument("--install", type=Path, metavar="PREFIX", help="copy library, headers, .pc and CMake files")
+    parser.add_argument(
+        "--output", type=Path, default=OUTPUT, help="folder to build into; default build/capi"
+    )
+    parser.add_argument("--install", type=Path, metavar="PREFIX", help="copy the library and its files")
     parser.add_argument("--sanitize", default="", metavar="NAMES", help="as -fsanitize: address,undefined")
     arguments = parser.parse_args()
     try:
@@ -92,7 +110,13 @@ def build(output: Path = OUTPUT, *, sanitize: str = "", debug: bool = True, link
     extra = [f"-fsanitize={sanitize}"] if sanitize else []
     if not debug:
         extra.append("-g0")
-    flags = [*_COMPILE, *extra, f"-DRSSI_BAKED_PYTHON={_quoted(sys.executable)}", f"-isystem{include}", f"-I{SOURCES}"]
+    flags = [
+        *_COMPILE,
+        *extra,
+        f"-DRSSI_BAKED_PYTHON={_quoted(sys.executable)}",
+        f"-isystem{include}",
+        f"-I{SOURCES}",
+    ]
     objects = output / "objects"
     objects.mkdir(parents=True, exist_ok=True)
     shared = b"".join(path.read_bytes() for path in sorted(SOURCES.glob("*.[hd]*")))

@@ -68,9 +68,109 @@ static PyObject *expected(int64_t version)
     return version < 0 && version >= -3 ? Py_NewRef(modes[-version - 1]) : PyLong_FromLongLong(version);
 }
 
+/* A copy of the caller's struct; what their header did not have yet is as in `defaults`. */
+static void read_struct(void *to, const void *defaults, size_t size, const char *given)
+{
+    size_t theirs = *(const size_t *)(const void *)given;
+
+    memcpy(to, defaults, size);
+    memcpy(to, given, theirs < size ? theirs : size);
+}
+
+static PyObject *json(const char *given)
+{
+    return given == NULL ? Py_NewRef(Py_None) : PyBytes_FromString(given);
+}
+
+static PyObject *number_or_none(int64_t number)
+{
+    return number == RSS_NONE ? Py_NewRef(Py_None) : PyLong_FromLongLong(number);
+}
+
+/* A tuple of these values; takes their references over. NULL where one of them is. */
+static PyObject *tuple(PyObject **values, int count)
+{
+    PyObject *made = PyTuple_New(count);
+    int i, failed = made == NULL;
+
+    for (i = 0; i < count; i++)
+        failed |= values[i] == NULL;
+    for (i = 0; i < count; i++)
+        if (failed)
+            Py_XDECREF(values[i]);
+        else
+            PyTuple_SET_ITEM(made, i, values[i]);
+    if (failed)
+        Py_CLEAR(made);
+    return made;
+}
+
+/* The name of a field for errors: "event_id", or of a list "events[2].event_id". */
+static PyObject *field_name(PyObject *list, int64_t index, const char *field)
+{
+    return list == NULL ? PyUnicode_FromString(field) : PyUnicode_FromFormat("%U[%lld].%s", list, (long long)index, field);
+}
+
+static PyObject *new_event(const char *given, PyObject *list, int64_t index)
+{
+    static const rss_new_event defaults = RSS_NEW_EVENT_INIT;
+    PyObject *values[7] = {NULL}, *name = field_name(list, index, "event_id");
+    rss_new_event event;
+
+    if (name == NULL)
+        return NULL;
+    read_struct(&event, &defaults, sizeof event, given);
+    values[0] = text(event.event_type);
+    values[1] = json(event.data_json);
+    values[2] = json(event.metadata_json);
+    values[3] = number_or_none(event.user_id);
+    values[4] = uuid(name, event.event_id);
+    values[5] = text(event.correlation_id);
+    values[6] = text(event.causation_id);
+    Py_DECREF(name);
+    return tuple(values, 7);
+}
+
+static PyObject *usage_entry(const char *given, PyObject *list, int64_t index)
+{
+    static const rss_usage_entry defaults = RSS_USAGE_ENTRY_INIT;
+    PyObject *values[6] = {NULL}, *name = field_name(list, index, "created_at");
+    rss_usage_entry entry;
+
+    if (name == NULL)
+        return NULL;
+    read_struct(&entry, &defaults, sizeof entry, given);
+    values[0] = PyLong_FromLongLong(entry.user_id);
+    values[1] = text(entry.event_type);
+    values[2] = number_or_none(entry.stream_id);
+    values[3] = PyLong_FromLongLong(entry.bytes_transferred);
+    values[4] = PyLong_FromLongLong(entry.duration_seconds);
+    values[5] = entry.created_at == RSS_NONE ? Py_NewRef(Py_None) : in_years(name, rssi_time_in(entry.created_at));
+    Py_DECREF(name);
+    return tuple(values, 6);
+}
+
+/* A list of structs, which are as far apart as the first one says that it is long. */
+static PyObject *array(PyObject *name, const char *first, size_t count,
+                       PyObject *(*read)(const char *given, PyObject *list, int64_t index))
+{
+    PyObject *made = PyList_New((Py_ssize_t)count);
+    size_t i;
+
+    for (i = 0; made != NULL && i < count; i++) {
+        PyObject *item = read(first + i * *(const size_t *)(const void *)first, name, (int64_t)i);
+
+        if (item == NULL)
+            Py_CLEAR(made);
+        else
+            PyList_SET_ITEM(made, (Py_ssize_t)i, item);
+    }
+    return made;
+}
+
 PyObject *rssi_argument(const struct rssi_function *function, int number, struct rssi_arguments *arguments)
 {
-    PyObject *name = function->names[number], *object;
+    PyObject *name = function->names[number];
     const char *string;
     int64_t integer;
     double real;
@@ -82,11 +182,9 @@ PyObject *rssi_argument(const struct rssi_function *function, int number, struct
     case 'n':
     case 'k':
         integer = va_arg(arguments->list, int64_t);
-        if (integer == RSS_NONE)
-            return Py_NewRef(Py_None);
         if (integer == RSS_KEEP_INT && function->types[number] == 'k')
             return Py_NewRef(unset);
-        return PyLong_FromLongLong(integer);
+        return number_or_none(integer);
     case 'f':
     case 'h':
         real = va_arg(arguments->list, double);
@@ -107,8 +205,7 @@ PyObject *rssi_argument(const struct rssi_function *function, int number, struct
         string = va_arg(arguments->list, const char *);
         return string == RSS_KEEP ? Py_NewRef(unset) : text(string);
     case 'j':
-        string = va_arg(arguments->list, const char *);
-        return string == NULL ? Py_NewRef(Py_None) : PyBytes_FromString(string);
+        return json(va_arg(arguments->list, const char *));
     case 'u':
         return uuid(name, va_arg(arguments->list, const char *));
     case 't':
@@ -127,9 +224,14 @@ PyObject *rssi_argument(const struct rssi_function *function, int number, struct
         return string == NULL ? Py_NewRef(Py_None) : PyBytes_FromStringAndSize(string, RSS_HASH_SIZE);
     case 'e':
         return expected(va_arg(arguments->list, int64_t));
-    case 'o':
-        object = va_arg(arguments->list, PyObject *);
-        return Py_NewRef(object == NULL ? Py_None : object);
+    case 'N':
+        return new_event((const char *)va_arg(arguments->list, const rss_new_event *), NULL, 0);
+    case 'E':
+        string = (const char *)va_arg(arguments->list, const rss_new_event *);
+        return array(name, string, va_arg(arguments->list, size_t), new_event);
+    case 'U':
+        string = (const char *)va_arg(arguments->list, const rss_usage_entry *);
+        return array(name, string, va_arg(arguments->list, size_t), usage_entry);
     default:
         PyErr_Format(PyExc_SystemError, "no argument has the type '%c'", function->types[number]);
         return NULL;

@@ -178,15 +178,12 @@ static int check_outputs(const struct rssi_function *function, void **outs)
                 ((struct rssi_secret *)outs[i])->size < RSSI_SECRET_SIZE)
                 return rssi_error(RSS_E_BUFFER, "the buffer must have %d bytes at least", RSSI_SECRET_SIZE);
             break;
-        case RSSI_PART_RECORD: {
-            size_t size = *(size_t *)outs[i];
-
-            if (size < 2 * sizeof(size_t) || size > (size_t)1 << 24)
+        case RSSI_PART_RECORD:
+            if (!rssi_is_struct(outs[i]))
                 return rssi_error(RSS_E_MISUSE, "struct_size of rss_%s is not set: it must be sizeof(rss_%s)",
                                   rssi_records[function->parts[i].record].name,
                                   rssi_records[function->parts[i].record].name);
             break;
-        }
         default:
             break;
         }

@@ -53,6 +53,10 @@ enum rssi_need {
 int rssi_enter(struct rssi_guard *guard, enum rssi_need need);
 /* Undoes the guard and hands `code` through. */
 int rssi_leave(struct rssi_guard *guard, int code);
+/* A whole call that fails: for what is found to be wrong before rssi_call. RSS_E_MISUSE, or RSS_E_FORKED. */
+int rssi_misuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Whether a struct of the caller's may be read: it is there, and its struct_size is one that can be. */
+int rssi_is_struct(const void *given);
 /* Whether this process is a fork of the one that started Python. */
 int rssi_is_forked(void);
 void rssi_watch_forks(void);

@@ -3,6 +3,8 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <time.h>
 
 static volatile sig_atomic_t forked;
@@ -92,4 +94,24 @@ int rssi_leave(struct rssi_guard *guard, int code)
     restore_sigpipe(guard->sigpipe);
     pthread_setcancelstate(guard->cancel_state, &guard->cancel_state);
     return code;
+}
+
+int rssi_misuse(const char *format, ...)
+{
+    struct rssi_guard guard;
+    char text[256];
+    va_list arguments;
+    int code = rssi_enter(&guard, RSSI_PLAIN);
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    return rssi_leave(&guard, code != RSS_OK ? code : rssi_error(RSS_E_MISUSE, "%s", text));
+}
+
+int rssi_is_struct(const void *given)
+{
+    size_t size = given == NULL ? 0 : *(const size_t *)given;
+
+    return size >= 2 * sizeof(size_t) && size <= (size_t)1 << 24 && size % sizeof(size_t) == 0;
 }

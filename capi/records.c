@@ -82,6 +82,10 @@ static struct rssi_field health[] = {
     INT(health, pool_in_use), INT(health, pool_waiting), INT(health, migrations_pending), TEXT(health, reasons),
 };
 
+static struct rssi_field message[] = {
+    FLAG(message, is_gap), F64(message, gap_seconds), TEXT(message, channel),
+};
+
 const struct rssi_record rssi_records[RSSI_REC_COUNT] = {
 #define RECORD(name) {#name, sizeof(rss_##name), name, (int)(sizeof name / sizeof *name)},
 #include "records.def"
@@ -260,7 +264,7 @@ int rssi_unpack(const struct rssi_record *record, const char *packed, void *row)
     char *to = row;
     int i;
 
-    if (size < sizeof(size_t) + sizeof(uint32_t) || size > (size_t)1 << 24)
+    if (!rssi_is_struct(row))
         return rssi_error(RSS_E_MISUSE, "struct_size of rss_%s is not set: it must be sizeof(rss_%s)", record->name,
                           record->name);
     for (i = 0; i < record->count; i++) {

@@ -749,7 +749,7 @@ typedef struct rss_horizon {
 int rss_event_append(rss_store *store, const char *aggregate_type, const char *aggregate_id,
                      const rss_new_event *event, int64_t expected, rss_appended *appended);
 /* Appends events to one aggregate in their order, all or none, in one statement: at most 10,000 and 64 MiB.
- * last: where the last of them stands; with no event it stays as it was. A field at fault is named by its index,
+ * last: where the last of them stands. With no event nothing is sent: RSS_NOTHING. A field at fault is named by its index,
  * from 0: "events[2].data". Else as rss_event_append. */
 int rss_event_append_many(rss_store *store, const char *aggregate_type, const char *aggregate_id,
                           const rss_new_event *events, size_t count, int64_t expected, rss_appended *last);
@@ -831,20 +831,20 @@ typedef struct rss_message {
     size_t struct_size;
     uint32_t truncated;
     int32_t is_gap;     /* 1: the connection was lost and is back: messages may be missing here; there is no data */
-    double gap_seconds; /* since the last sign of life before the loss; 0 in a message */
-    const char *data;   /* the subscription's, valid until its next call; a NUL follows */
-    size_t size;
-    char channel[1024];
+    double gap_seconds; /* since the last sign of life before the loss; RSS_NONE_F64 in a message */
+    char channel[1024]; /* where it was published; "" in a gap */
 } rss_message;
-#define RSS_MESSAGE_INIT { sizeof(rss_message), 0, 0, 0, 0, 0, { 0 } }
+#define RSS_MESSAGE_INIT { sizeof(rss_message), 0, 0, 0, { 0 } }
 
-/* Subscribes to a channel, or to all that match a glob pattern, on a connection of its own: what is published from
- * now on is received. Lost connections are made again and told as gaps. subscription: end it with
+/* Subscribes to a channel, or with is_pattern to all that match a glob pattern, on a connection of its own: what is
+ * published from now on is received. Lost connections are made again and told as gaps. subscription: end it with
  * rss_subscription_close. RSS_E_UNAVAILABLE, RSS_E_TIMEOUT, RSS_E_PERMISSION, RSS_E_SETTINGS. */
 int rss_subscribe(rss_store *store, const char *channel, int is_pattern, rss_subscription **subscription);
-/* The next message or gap; RSS_NOTHING when none came within timeout_ms (< 0: no limit). One thread at a time.
- * RSS_E_CLOSED once the subscription was closed, also by another thread while this one waits. */
-int rss_subscription_next(rss_subscription *subscription, int64_t timeout_ms, rss_message *message);
+/* The next message or gap; RSS_NOTHING when none came within timeout_ms (< 0: no limit). Each message goes to one
+ * of the threads that ask. data: its bytes; rss_free; a NUL follows its size bytes.
+ * RSS_E_CLOSED once the subscription or its store was closed, also by another thread while this one waits. */
+int rss_subscription_next(rss_subscription *subscription, int64_t timeout_ms, rss_message *message, char **data,
+                          size_t *size);
 /* Ends it, and wakes a thread that waits. NULL: does nothing. */
 int rss_subscription_close(rss_subscription *subscription);
 

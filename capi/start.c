@@ -254,12 +254,8 @@ int rss_init(const rss_init_options *options)
     struct rssi_guard guard;
     int code;
 
-    if (options != NULL && options->struct_size < sizeof(size_t) + sizeof(char *)) {
-        code = rssi_enter(&guard, RSSI_PLAIN);
-        if (code == RSS_OK)
-            code = rssi_error(RSS_E_MISUSE, "struct_size of the options is not set");
-        return rssi_leave(&guard, code);
-    }
+    if (options != NULL && !rssi_is_struct(options))
+        return rssi_misuse("struct_size of rss_init_options is not set: it must be sizeof(rss_init_options)");
     code = rssi_enter(&guard, RSSI_IO);
     if (code == RSS_OK)
         code = rssi_start(options);

@@ -11,7 +11,7 @@ static int read_options(const rss_options *given, rss_options *options)
     memset(options, 0, sizeof *options);
     if (given == NULL)
         return RSS_OK;
-    if (given->struct_size < sizeof(size_t) + sizeof(char *) || given->struct_size > (size_t)1 << 16)
+    if (!rssi_is_struct(given))
         return rssi_error(RSS_E_MISUSE, "struct_size of rss_options is not set: it must be sizeof(rss_options)");
     memcpy(options, given, given->struct_size < sizeof *options ? given->struct_size : sizeof *options);
     return RSS_OK;

@@ -1,4 +1,5 @@
-"""The Python half of librootstream_store.so: what C programs call, in the interpreter that the library starts.
+"""The Python half of librootstream_store.so: what C programs call, in the interpreter that the library
+starts.
 
 Python programs need nothing of it. `python -m rootstream_store.capi` tells where the library and its header
 are.

@@ -11,12 +11,14 @@ from rootstream_store.database._execute import (
     stream_rows,
 )
 from rootstream_store.database._pool import Pool
+from rootstream_store.database._raw import RawRows, run_raw
 from rootstream_store.database._translate import READ_ONLY, close_if_useless, translate
 
 __all__ = [
     "READ_ONLY",
     "Connection",
     "Pool",
+    "RawRows",
     "close_if_useless",
     "conninfo",
     "copy_rows",
@@ -25,6 +27,7 @@ __all__ = [
     "fetch_one",
     "fetch_rows",
     "fetch_up_to_one",
+    "run_raw",
     "stream_rows",
     "translate",
 ]

@@ -2,10 +2,13 @@
 #include "environment.h"
 
 #include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <wchar.h>
 
 #include "python.h"
@@ -34,6 +37,24 @@ static int status_error(PyStatus status, const char *what)
                       status.func ? ": " : "", status.err_msg ? status.err_msg : "no reason given");
 }
 
+/* Without its first modules Python prints what it knows of its paths, and without descriptors it cannot read
+ * them. */
+static int check_surroundings(const struct rssi_environment *environment)
+{
+    char path[PATH_MAX + 64];
+    int descriptors[4], i, reason = 0;
+
+    snprintf(path, sizeof path, "%s/lib/python%d.%d/encodings/__init__.py", environment->home, PY_MAJOR_VERSION,
+             PY_MINOR_VERSION);
+    for (i = 0; i < 4; i++)
+        if ((descriptors[i] = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+            reason = errno;
+    for (i = 0; i < 4; i++)
+        if (descriptors[i] >= 0)
+            close(descriptors[i]);
+    return reason == 0 ? RSS_OK : rssi_error(RSS_E_INIT, "cannot read %.1000s: %s", path, strerror(reason));
+}
+
 static int configure(PyConfig *config, const struct rssi_environment *environment)
 {
     PyStatus status;
@@ -60,8 +81,10 @@ static int start_python(const rss_init_options *options, const struct rssi_envir
     PyPreConfig before;
     PyConfig config;
     PyStatus status;
-    int code;
+    int code = check_surroundings(environment);
 
+    if (code != RSS_OK)
+        return code;
     PyPreConfig_InitIsolatedConfig(&before);
     before.utf8_mode = 1;
     if ((options != NULL && options->use_malloc) || (allocator != NULL && strcmp(allocator, "malloc") == 0))
@@ -190,7 +213,7 @@ static int start_all(const rss_init_options *options)
  * signals: all are blocked meanwhile, and all dispositions are put back. */
 static int start_quietly(const rss_init_options *options)
 {
-    struct sigaction actions[64];
+    struct sigaction actions[64], now;
     char is_kept[64] = {0};
     sigset_t all, before;
     int number, code;
@@ -201,7 +224,7 @@ static int start_quietly(const rss_init_options *options)
         is_kept[number] = sigaction(number, NULL, &actions[number]) == 0;
     code = start_all(options);
     for (number = 1; number < 64; number++)
-        if (is_kept[number])
+        if (is_kept[number] && sigaction(number, NULL, &now) == 0 && now.sa_handler != actions[number].sa_handler)
             (void)sigaction(number, &actions[number], NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return code;

@@ -1,0 +1,285 @@
+/* Threads of the host in the library. Each test is one argument. */
+#include "check.h"
+
+#define MANY 200
+
+static rss_store *shared;
+static pthread_barrier_t start_line;
+static int stop;
+
+static void *read_and_list(void *argument)
+{
+    int i;
+
+    (void)argument;
+    pthread_barrier_wait(&start_line);
+    for (i = 0; i < 20; i++) {
+        rss_user user = RSS_USER_INIT;
+        rss_rows *rows;
+
+        EXPECT(RSS_OK, rss_user_get(shared, 1, &user));
+        CHECK(strcmp(user.username, "ann") == 0);
+        EXPECT(RSS_E_NOT_FOUND, rss_user_get(shared, 1000 + i, &user));
+        CHECK(rss_last_error()->code == RSS_E_NOT_FOUND);
+        EXPECT(RSS_OK, rss_user_list(shared, 0, 10, &rows));
+        EXPECT(RSS_OK, rss_user_next(rows, &user));
+        EXPECT(RSS_OK, rss_rows_free(rows));
+    }
+    return NULL;
+}
+
+static void make_ann(void)
+{
+    EXPECT(RSS_OK, rss_user_create(shared, "ann", "ann@example.org", "correct horse battery", NULL, NULL, NULL));
+}
+
+static void many_threads(void)
+{
+    pthread_t threads[MANY];
+    pthread_attr_t attributes;
+    int i;
+
+    shared = open_store(8);
+    make_ann();
+    pthread_barrier_init(&start_line, NULL, MANY);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 128 * 1024);
+    for (i = 0; i < MANY; i++)
+        CHECK(pthread_create(&threads[i], &attributes, read_and_list, NULL) == 0);
+    for (i = 0; i < MANY; i++)
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    EXPECT(RSS_OK, rss_close(shared, 2000));
+}
+
+static long resident_kib(void)
+{
+    long pages = 0, all;
+    FILE *file = fopen("/proc/self/statm", "r");
+
+    CHECK(file != NULL && fscanf(file, "%ld %ld", &all, &pages) == 2);
+    fclose(file);
+    return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+static void *one_call(void *argument)
+{
+    (void)argument;
+    EXPECT(RSS_OK, rss_user_get(shared, 1, NULL));
+    return NULL;
+}
+
+/* A thread leaves nothing behind when it ends. */
+static void short_threads(void)
+{
+    long before = 0;
+    int i;
+
+    shared = open_store(2);
+    make_ann();
+    for (i = 0; i < 2500; i++) {
+        pthread_t thread;
+
+        if (i == 500)
+            before = resident_kib();
+        CHECK(pthread_create(&thread, NULL, one_call, NULL) == 0);
+        CHECK(pthread_join(thread, NULL) == 0);
+    }
+    printf("%ld KiB more\n", resident_kib() - before);
+    CHECK(resident_kib() - before < 1024);
+    EXPECT(RSS_OK, rss_close(shared, 2000));
+}
+
+static void *race(void *argument)
+{
+    rss_store *store;
+
+    (void)argument;
+    pthread_barrier_wait(&start_line);
+    EXPECT(RSS_OK, rss_init(NULL));
+    EXPECT(RSS_OK, rss_open(NULL, NULL, NULL, &store));
+    EXPECT(RSS_E_NOT_FOUND, rss_user_get(store, 1, NULL));
+    EXPECT(RSS_OK, rss_close(store, 2000));
+    return NULL;
+}
+
+/* All start the library at once, none of them the main thread; then they are gone. */
+static void starts_race(void)
+{
+    pthread_t threads[16];
+    int i;
+
+    pthread_barrier_init(&start_line, NULL, 16);
+    for (i = 0; i < 16; i++)
+        CHECK(pthread_create(&threads[i], NULL, race, NULL) == 0);
+    for (i = 0; i < 16; i++)
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    shared = open_store(2);
+    make_ann();
+    EXPECT(RSS_OK, rss_close(shared, 2000));
+}
+
+static void *sleep_in_server(void *argument)
+{
+    char *rows = NULL;
+
+    (void)argument;
+    if (rss_query_json(shared, "SELECT true AS slept FROM pg_sleep(0.5)", NULL, &rows, NULL) == RSS_OK)
+        __atomic_add_fetch(&stop, strcmp(rows, "[{\"slept\":true}]") == 0, __ATOMIC_RELAXED);
+    rss_free(rows);
+    pthread_testcancel();
+    return NULL;
+}
+
+static void *hammer(void *argument)
+{
+    (void)argument;
+    for (;;) {
+        rss_user_get(shared, 1, NULL);
+        pthread_testcancel();
+    }
+    return NULL;
+}
+
+/* A cancelled thread ends its call first, and loses nothing that others need. */
+static void cancelled_threads(void)
+{
+    pthread_t threads[16];
+    void *end;
+    int round, i;
+
+    shared = open_store(4);
+    make_ann();
+    for (i = 0; i < 3; i++)
+        CHECK(pthread_create(&threads[i], NULL, sleep_in_server, NULL) == 0);
+    usleep(100000);
+    for (i = 0; i < 3; i++)
+        CHECK(pthread_cancel(threads[i]) == 0);
+    for (i = 0; i < 3; i++) {
+        CHECK(pthread_join(threads[i], &end) == 0);
+        CHECK(end == PTHREAD_CANCELED);
+    }
+    CHECK(stop == 3); /* each had its answer */
+    for (round = 0; round < 5; round++) {
+        for (i = 0; i < 16; i++)
+            CHECK(pthread_create(&threads[i], NULL, hammer, NULL) == 0);
+        usleep(30000);
+        for (i = 0; i < 16; i++)
+            CHECK(pthread_cancel(threads[i]) == 0);
+        for (i = 0; i < 16; i++)
+            CHECK(pthread_join(threads[i], &end) == 0);
+    }
+    EXPECT(RSS_OK, rss_user_get(shared, 1, NULL));
+    EXPECT(RSS_OK, rss_close(shared, 2000));
+}
+
+static void *call_until_closed(void *argument)
+{
+    int code;
+
+    do {
+        code = rss_user_get(shared, 1, NULL);
+        CHECK(code == RSS_OK || code == RSS_E_CLOSED);
+    } while (code == RSS_OK);
+    (void)argument;
+    return NULL;
+}
+
+/* Calls in flight end well or with RSS_E_CLOSED, and one thread alone closes. */
+static void closed_in_flight(void)
+{
+    pthread_t threads[8];
+    int round, i;
+
+    for (round = 0; round < 20; round++) {
+        shared = open_store(2);
+        if (round == 0)
+            make_ann();
+        for (i = 0; i < 8; i++)
+            CHECK(pthread_create(&threads[i], NULL, call_until_closed, NULL) == 0);
+        usleep(1000 * (unsigned)round);
+        EXPECT(RSS_OK, rss_close(shared, 5000));
+        EXPECT(RSS_E_CLOSED, rss_close(shared, 5000));
+        for (i = 0; i < 8; i++)
+            CHECK(pthread_join(threads[i], NULL) == 0);
+    }
+}
+
+/* A call that does not end holds the close up for as long as was said, and no longer. */
+static void closed_while_stuck(void)
+{
+    pthread_t thread;
+    double start;
+
+    shared = open_store(2);
+    CHECK(pthread_create(&thread, NULL, sleep_in_server, NULL) == 0);
+    usleep(100000);
+    start = seconds();
+    EXPECT(RSS_E_TIMEOUT, rss_close(shared, 100));
+    CHECK(seconds() - start < 0.4);
+    EXPECT(RSS_E_CLOSED, rss_user_get(shared, 1, NULL));
+    EXPECT(RSS_E_CLOSED, rss_close(shared, 100));
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(stop == 1); /* the call itself was not cut off */
+    EXPECT(RSS_E_CLOSED, rss_user_get(shared, 1, NULL));
+}
+
+static void stale_handles(void)
+{
+    rss_store *store = open_store(1), *again;
+    rss_user user = RSS_USER_INIT;
+    rss_rows *rows, *others;
+    char *text = NULL;
+    size_t bits;
+
+    EXPECT(RSS_OK, rss_user_list(store, 0, 10, &rows));
+    EXPECT(RSS_E_MISUSE, rss_user_get((rss_store *)(void *)rows, 1, &user));
+    EXPECT(RSS_E_MISUSE, rss_user_next((rss_rows *)(void *)store, &user));
+    EXPECT(RSS_E_MISUSE, rss_session_next(rows, NULL) == RSS_NOTHING ? RSS_E_MISUSE : rss_session_next(rows, NULL));
+    EXPECT(RSS_NOTHING, rss_user_next(rows, &user));
+    EXPECT(RSS_OK, rss_rows_free(rows));
+    EXPECT(RSS_OK, rss_user_list(store, 0, 10, &others)); /* in the same place */
+    EXPECT(RSS_E_CLOSED, rss_user_next(rows, &user));
+    EXPECT(RSS_E_CLOSED, rss_rows_free(rows));
+    CHECK(rss_rows_count(rows) == -1 && rss_last_error()->code == RSS_E_CLOSED);
+    EXPECT(RSS_OK, rss_rows_free(others));
+    EXPECT(RSS_OK, rss_close(store, 1000));
+    again = open_store(1);
+    EXPECT(RSS_E_CLOSED, rss_user_get(store, 1, &user));
+    EXPECT(RSS_E_CLOSED, rss_close(store, 1000));
+    EXPECT(RSS_E_CLOSED, rss_get_health_json(store, &text));
+    CHECK(text == NULL);
+    EXPECT(RSS_E_NOT_FOUND, rss_user_get(again, 1, &user));
+    for (bits = 0; bits < 200; bits++) {
+        rss_store *made_up = (rss_store *)((size_t)again + (bits + 1) * 16);
+
+        CHECK(rss_user_get(made_up, 1, &user) == RSS_E_MISUSE || rss_last_error()->code == RSS_E_CLOSED);
+        made_up = (rss_store *)(bits << (bits % 60));
+        CHECK(rss_user_get(made_up, 1, &user) == RSS_E_MISUSE || rss_last_error()->code == RSS_E_CLOSED);
+    }
+    EXPECT(RSS_E_MISUSE, rss_user_get((rss_store *)(void *)&user, 1, &user));
+    EXPECT(RSS_E_MISUSE, rss_user_get(NULL, 1, &user));
+    EXPECT(RSS_E_MISUSE, rss_open(NULL, NULL, NULL, NULL));
+    EXPECT(RSS_OK, rss_close(NULL, 0));
+    EXPECT(RSS_OK, rss_rows_free(NULL));
+    EXPECT(RSS_OK, rss_close(again, 1000));
+}
+
+int main(int count, char **arguments)
+{
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } tests[] = {{"many_threads", many_threads},           {"short_threads", short_threads},
+                 {"starts_race", starts_race},             {"cancelled_threads", cancelled_threads},
+                 {"closed_in_flight", closed_in_flight},   {"closed_while_stuck", closed_while_stuck},
+                 {"stale_handles", stale_handles}};
+    size_t i;
+
+    for (i = 0; count > 1 && i < sizeof tests / sizeof *tests; i++)
+        if (strcmp(arguments[1], tests[i].name) == 0) {
+            tests[i].run();
+            printf("ok\n");
+            return 0;
+        }
+    return 2;
+}

@@ -186,8 +186,8 @@ typedef struct rss_options {
 /* Opens a store on running servers, and starts the library where rss_init was not called.
  *
  * database_url: libpq connection string, URL or key=value; NULL: the environment variable DATABASE_URL.
- * redis_url: redis://, rediss:// or unix:// URL; NULL: REDIS_URL, and where that is not set there is no Redis
- *     and every answer comes from PostgreSQL. A Redis that is down is told by rss_health, not here.
+ * redis_url: redis://, rediss:// or unix:// URL; NULL: REDIS_URL, and where that is not set, or with "", there
+ *     is no Redis and every answer comes from PostgreSQL. A Redis that is down is told by rss_health, not here.
  * options: NULL for the defaults.
  * store: end it with rss_close.
  * Errors: RSS_E_INIT; RSS_E_SETTINGS for a setting that cannot work; RSS_E_UNAVAILABLE when PostgreSQL cannot

@@ -8,6 +8,7 @@ import msgspec
 
 from rootstream_store.capi._entry import to_json
 from rootstream_store.errors import SettingsError
+from rootstream_store.settings import Settings
 from rootstream_store.store import Store
 
 __all__ = ["close_store", "get_health", "get_health_json", "open_embedded", "open_store"]
@@ -31,8 +32,12 @@ class _Health(msgspec.Struct, frozen=True):
 
 
 def open_store(database_url: str | None, redis_url: str | None, **options: Any) -> Store:
-    """Store.open with the fields of rss_options."""
-    return Store.open(**{"database_url": database_url, "redis_url": redis_url, **_settings(**options)})
+    """Store.open with the fields of rss_options. `redis_url`: "": no Redis, whatever REDIS_URL says."""
+    values = {"database_url": database_url, "redis_url": redis_url or None, **_settings(**options)}
+    settings = Settings.create(**values)
+    if redis_url == "":
+        settings = msgspec.structs.replace(settings, redis_url=None)
+    return Store(settings)
 
 
 def open_embedded(path: str | None, **options: Any) -> Store:

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from rootstream_store.database._connection import Connection
 from rootstream_store.database._raw_json import rows_to_json
-from rootstream_store.database._translate import close_if_useless, translate
+from rootstream_store.database._translate import close_if_useless, scrub, translate
 from rootstream_store.errors import InvalidInput, QueryError
 
 __all__ = ["RawRows", "run_raw"]
@@ -63,6 +63,9 @@ def run_raw(connection: Connection, sql: str, parameters: Sequence[Any] | None) 
         for result in results:
             if result.status == ExecStatus.FATAL_ERROR:
                 raise error_from_result(result, encoding="utf-8")
+    except psycopg.errors.ProtocolViolation as error:
+        # Another number of values than the statement has placeholders: the connection is well.
+        raise QueryError(scrub(error), sqlstate=error.sqlstate) from error
     except psycopg.Error as error:
         translated = translate(error, write=True, broken=connection.broken)
         close_if_useless(connection, translated)

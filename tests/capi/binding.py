@@ -86,7 +86,7 @@ class Native:
         if code == constants()["RSS_NOTHING"]:
             return None
         results = {output.kind: self._read(output, function.result) for output in outputs}
-        if function.result == "none":
+        if function.result.endswith("none"):
             return None
         parts = [results[part.partition(":")[0]] for part in function.result.lstrip("?").split()]
         return parts[0] if len(parts) == 1 else tuple(parts)

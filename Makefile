@@ -9,7 +9,7 @@ BIN := .venv/bin
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage lint check bench bench-events bench-cache format wheel clean venv
+.PHONY: help demo test coverage lint check bench bench-events bench-cache capi install format wheel clean venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/make \1 | \2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -42,6 +42,13 @@ bench-events: venv ## measure the event log beside bare SQL and another event st
 
 bench-cache: venv ## measure cached reads and live figures beside bare Redis
 	@$(BIN)/python -m tests.benchmarks.cache $(ARGS)
+
+capi: venv ## build the C library into build/capi: lib/, include/
+	@$(BIN)/python build_capi.py
+
+install: venv ## install the C library: make install PREFIX=/usr/local
+	@test -n "$(PREFIX)" || { echo "error: say where: make install PREFIX=/usr/local" >&2; exit 1; }
+	@$(BIN)/python build_capi.py --install "$(PREFIX)"
 
 format: venv ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix

@@ -113,7 +113,6 @@ def build(output: Path = OUTPUT, *, sanitize: str = "", debug: bool = True, link
     flags = [
         *_COMPILE,
         *extra,
-        f"-DRSSI_BAKED_PYTHON={_quoted(sys.executable)}",
         f"-isystem{include}",
         f"-I{SOURCES}",
     ]
@@ -147,9 +146,7 @@ def build(output: Path = OUTPUT, *, sanitize: str = "", debug: bool = True, link
         _run([*command, "-o", str(beside)])
         beside.replace(library)
         stamp.write_text(digest)
-        install_to(output, library, links=links)
-    else:
-        install_to(output, library, links=links)
+    install_to(output, library, links=links)
     return Path(layout.library_in(output))
 
 
@@ -158,7 +155,7 @@ def install_to(prefix: Path, library: Path, *, links: bool = True) -> None:
     layout = _layout()
     headers = [SOURCES / name for name in layout.HEADERS]
     try:
-        layout.install(library, headers, prefix, links=links)
+        layout.install(library, headers, prefix, python=sys.executable if links else None, links=links)
     except OSError as error:
         raise BuildError(f"cannot install into {prefix}: {error}") from error
 
@@ -204,11 +201,6 @@ def _layout() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def _quoted(text: str) -> str:
-    """As a C string."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _run(command: Sequence[str]) -> None:

@@ -13,10 +13,6 @@
 #include "core.h"
 #include "python.h"
 
-#ifndef RSSI_BAKED_PYTHON
-#define RSSI_BAKED_PYTHON ""
-#endif
-
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
 #define PYTHON_X_Y "python" STRING(PY_MAJOR_VERSION) "." STRING(PY_MINOR_VERSION)
@@ -71,6 +67,25 @@ static int find_around(char *python)
             access(python, X_OK) == 0)
             return 1;
     return 0;
+}
+
+/* What the file beside the library says, which was written when it was installed. */
+static void read_beside(char *python)
+{
+    char path[PATH_MAX], file[PATH_MAX + 16];
+    FILE *stream = NULL;
+
+    python[0] = '\0';
+    if (file_of((const void *)(uintptr_t)&rss_version, path)) {
+        snprintf(file, sizeof file, "%s.python", path);
+        stream = fopen(file, "re");
+    }
+    if (stream == NULL)
+        return;
+    if (fgets(python, PATH_MAX, stream) == NULL)
+        python[0] = '\0';
+    python[strcspn(python, "\n")] = '\0';
+    fclose(stream);
 }
 
 /* The name of another Python's packages in the environment, for the error. */
@@ -180,8 +195,8 @@ int rssi_find_environment(const rss_init_options *options, struct rssi_environme
     } else if (find_around(found->python)) {
         source = "around the library";
     } else {
-        snprintf(found->python, PATH_MAX, "%s", RSSI_BAKED_PYTHON);
-        source = "that the library was built with";
+        read_beside(found->python);
+        source = "that the library was installed with";
     }
     if (found->python[0] != '/' || access(found->python, X_OK) != 0)
         return rssi_error(RSS_E_INIT, "no Python interpreter \"%s\" (%s); name one by its full path in "

@@ -145,10 +145,10 @@ typedef struct rss_init_options {
  * takes about 0.2 s. Once it has succeeded later calls do nothing, whatever their options.
  *
  * options: NULL for the defaults. The environment is, of these, the first that is named: `python` of the
- *     options, the environment variable ROOTSTREAM_STORE_PYTHON, the virtual environment that the library file
- *     lies in, the one it was built from. Where the process runs Python already (the library was loaded into
- *     it), that interpreter is used, and the environment is searched for packages after its own. Other
- *     variables (PYTHONHOME, PYTHONPATH, PATH) have no say.
+ *     options; the environment variable ROOTSTREAM_STORE_PYTHON; the virtual environment that the library file
+ *     lies in; the one that built or installed it, which a file beside it names. Where the process runs Python
+ *     already (the library was loaded into it), that interpreter is used, and the environment is searched for
+ *     packages after its own. Other variables (PYTHONHOME, PYTHONPATH, PATH) have no say.
  * Errors: RSS_E_INIT, and nothing is printed. May be tried again with other options. */
 int rss_init(const rss_init_options *options);
 

@@ -36,11 +36,14 @@ def library_in(prefix: Path) -> Path:
     return prefix / "lib" / SONAME
 
 
-def install(library: Path, headers: Sequence[Path], prefix: Path, *, links: bool = True) -> list[Path]:
+def install(
+    library: Path, headers: Sequence[Path], prefix: Path, *, python: str | None, links: bool = True
+) -> list[Path]:
     """Copies library and headers below `prefix` and writes what pkg-config and CMake read. Returns the files.
 
-    `links`: False where symbolic links cannot be kept (a wheel): librootstream_store.so is then a script of
-    the linker that names the library. Raises OSError.
+    `python`: the interpreter whose packages the library takes where nothing else says so, kept in a file
+    beside it; None: no such file. `links`: False where symbolic links cannot be kept (a wheel):
+    librootstream_store.so is then a script of the linker that names the library. Raises OSError.
     """
     include, lib = prefix / "include", prefix / "lib"
     version = version_of(next(header for header in headers if header.name == HEADERS[0]))
@@ -50,6 +53,8 @@ def install(library: Path, headers: Sequence[Path], prefix: Path, *, links: bool
         lib / "cmake" / "rootstream_store" / "rootstream_store-config.cmake": _CMAKE,
         lib / "cmake" / "rootstream_store" / "rootstream_store-config-version.cmake": _CMAKE_VERSION,
     }
+    if python is not None:
+        texts[lib / f"{SONAME}.python"] = f"{python}\n"
     for directory in {include, lib, *(path.parent for path in texts)}:
         directory.mkdir(parents=True, exist_ok=True)
     for header, target in zip(headers, written, strict=True):

@@ -9,7 +9,7 @@ BIN := .venv/bin
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage lint check bench bench-events bench-cache capi install format wheel clean venv
+.PHONY: help demo test coverage lint check bench bench-events bench-cache capi install abi format wheel clean venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/make \1 | \2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -49,6 +49,11 @@ capi: venv ## build the C library into build/capi: lib/, include/
 install: venv ## install the C library: make install PREFIX=/usr/local
 	@test -n "$(PREFIX)" || { echo "error: say where: make install PREFIX=/usr/local" >&2; exit 1; }
 	@$(BIN)/python build_capi.py --install "$(PREFIX)"
+
+abi: capi ## write the dump that the ABI is compared with; needs abidw (libabigail)
+	@abidw --no-corpus-path --no-comp-dir-path --no-show-locs --no-elf-needed --drop-private-types \
+		--exported-interfaces-only --headers-dir capi build/capi/lib/librootstream_store.so.1 \
+		> build/capi/dump.abi && mv build/capi/dump.abi capi/abi/rootstream_store-1.abi
 
 format: venv ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix

@@ -112,6 +112,7 @@ def build(output: Path = OUTPUT, *, sanitize: str = "", debug: bool = True, link
         extra.append("-g0")
     flags = [
         *_COMPILE,
+        f"-ffile-prefix-map={ROOT}=.",
         *extra,
         f"-isystem{include}",
         f"-I{SOURCES}",

@@ -259,3 +259,7 @@ def test_json_is_told_by_the_library_in_process(servers_env: dict[str, str]) -> 
     """What the interpreter prints would be lost or mixed with the host's output."""
     done = citizen("basic", env={**servers_env, "PYTHONUNBUFFERED": "1"})
     assert json.dumps(done.stdout) == '"ok\\n"'
+
+
+def test_callers_with_older_and_newer_headers_and_texts_that_do_not_fit(servers_env: dict[str, str]) -> None:
+    assert_ok(run(compile_program(PROGRAMS / "sizes.c"), env=servers_env))

@@ -36,7 +36,7 @@
     } while (0)
 
 /* A store on the servers of the test, in DATABASE_URL and REDIS_URL. */
-static rss_store *open_store(int64_t pool_size)
+__attribute__((unused)) static rss_store *open_store(int64_t pool_size)
 {
     rss_options options = RSS_OPTIONS_INIT;
     rss_store *store = NULL;
@@ -47,7 +47,7 @@ static rss_store *open_store(int64_t pool_size)
     return store;
 }
 
-static double seconds(void)
+__attribute__((unused)) static double seconds(void)
 {
     struct timespec now;
 

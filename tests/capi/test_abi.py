@@ -21,10 +21,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def compare(dump: Path, *, waivers: Path | None = WAIVERS) -> subprocess.CompletedProcess[str]:
+def compare(dump: Path, *, waivers: Path = WAIVERS) -> subprocess.CompletedProcess[str]:
     """What abidiff tells; functions that were added are no change."""
-    suppressions = ["--suppressions", str(waivers)] if waivers else []
-    command = ["abidiff", "--no-added-syms", *suppressions]
+    command = ["abidiff", "--no-added-syms", "--suppressions", str(waivers)]
     return subprocess.run([*command, str(dump), str(library())], capture_output=True, text=True)
 
 
@@ -59,15 +58,15 @@ def test_a_field_that_others_made_room_for_is_found(tmp_path: Path) -> None:
     assert "rss_horizon" in done.stdout
 
 
-def test_a_struct_may_grow_at_its_end(tmp_path: Path) -> None:
-    """A dump whose rss_horizon has not its last field yet; without the waiver it would be told."""
+def test_a_struct_that_grew_is_told_until_a_waiver_names_it(tmp_path: Path) -> None:
+    """A dump whose rss_horizon has not its last field yet."""
     text = DUMP.read_text()
     start = text.index("<class-decl name='rss_horizon' size-in-bits='256'")
     last = text.rindex("<data-member", start, text.index("</class-decl>", start))
     end = text.index("</data-member>", last) + len("</data-member>")
     dump = tmp_path / "dump.abi"
-    dump.write_text(
-        text[:start] + text[start:last].replace("'256'", "'192'") + text[end:],
-    )
-    assert compare(dump, waivers=None).returncode & 4
-    assert compare(dump).returncode == 0, compare(dump).stdout
+    dump.write_text(text[:start] + text[start:last].replace("'256'", "'192'") + text[end:])
+    assert compare(dump).returncode & 4
+    waiver = tmp_path / "waivers.abignore"
+    waiver.write_text("[suppress_type]\n  name = rss_horizon\n")
+    assert compare(dump, waivers=waiver).returncode == 0

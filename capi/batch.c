@@ -265,3 +265,10 @@ int rssq_batch_bad(const rssq_batch *batch, int from, int to, int32_t *numbers)
     }
     return count;
 }
+
+void rssq_batch_mark(rssq_batch *batch, int number)
+{
+    batch->items[number].error = "was refused by PostgreSQL";
+    batch->items[number].at = 0;
+    batch->items[number].group = -1;
+}

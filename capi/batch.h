@@ -52,9 +52,11 @@ int rssq_batch_group(rssq_batch *batch, int from, int to);
  * 2 how many events (bigint[]). Valid until the next rssq_batch_group. NULL: out of memory. */
 const unsigned char *rssq_batch_array(rssq_batch *batch, int which, size_t *size);
 
-/* The binary form of a bigint[] with the version of each aggregate after its events, NULL where it is closed. 0, or -1 when it
- * is no such array. */
-int rssq_batch_set_versions(rssq_batch *batch, const unsigned char *array, size_t size);
+/* Of each aggregate, in the order of the arrays, its version after its events; 0 where it is closed. */
+void rssq_batch_set_versions(rssq_batch *batch, const int64_t *versions);
+
+/* From now on event `number` counts as one that cannot be stored: the server refused it. */
+void rssq_batch_mark(rssq_batch *batch, int number);
 
 /* The numbers of the events from..to-1 that cannot be stored: malformed, or of a closed aggregate. How many. */
 int rssq_batch_bad(const rssq_batch *batch, int from, int to, int32_t *numbers);

@@ -52,16 +52,6 @@ static void put_bigint(rssq_buffer *buffer, int64_t value)
     rssq_put_64(buffer, (uint64_t)value);
 }
 
-static uint32_t get_32(const unsigned char *at)
-{
-    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
-}
-
-static uint64_t get_64(const unsigned char *at)
-{
-    return (uint64_t)get_32(at) << 32 | get_32(at + 4);
-}
-
 /* ---- arrays */
 
 const unsigned char *rssq_batch_array(rssq_batch *batch, int which, size_t *size)
@@ -99,30 +89,14 @@ const unsigned char *rssq_batch_array(rssq_batch *batch, int which, size_t *size
     return array->bytes;
 }
 
-int rssq_batch_set_versions(rssq_batch *batch, const unsigned char *array, size_t size)
+void rssq_batch_set_versions(rssq_batch *batch, const int64_t *versions)
 {
-    const unsigned char *at = array + 20;
     int i;
 
-    if (batch->group_count == 0)
-        return 0;
-    if (size < 20 || get_32(array) != 1 || get_32(array + 8) != OID_BIGINT || get_32(array + 12) != (uint32_t)batch->group_count)
-        return -1;
     for (i = 0; i < batch->group_count; i++) {
-        rssq_group *group = &batch->groups[i];
-
-        if (array + size - at < 4)
-            return -1;
-        group->is_closed = get_32(at) == NO_VALUE;
-        at += 4;
-        if (group->is_closed)
-            continue;
-        if (get_32(at - 4) != 8 || array + size - at < 8)
-            return -1;
-        group->version = (int64_t)get_64(at) - group->count;
-        at += 8;
+        batch->groups[i].is_closed = versions[i] == 0;
+        batch->groups[i].version = versions[i] - batch->groups[i].count;
     }
-    return 0;
 }
 
 /* ---- COPY */

@@ -1,7 +1,9 @@
 #include "queue.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "park.h"
@@ -17,6 +19,7 @@ typedef struct {
     _Atomic uint64_t dropped;
     _Atomic uint64_t refused;
     /* The writer's. */
+    _Atomic int is_awaited; /* it sleeps until something is put in */
     _Atomic uint64_t done; /* all before this position have come to their end */
     _Atomic uint64_t stored;
     _Atomic uint64_t rejected;
@@ -40,6 +43,11 @@ struct rssq_queue {
     lane stats;
     _Atomic uint64_t batches;
     _Atomic uint64_t reconnects;
+    _Atomic int is_gone; /* the writer */
+    rssq_park gone;
+    pthread_mutex_t error_lock;
+    int is_failing;
+    char error[256];
 };
 
 static int lane_init(lane *of, size_t bytes, size_t cell)
@@ -68,6 +76,8 @@ rssq_queue *rssq_queue_new(size_t event_bytes, size_t stats_bytes, int policy, i
     rssq_park_init(&queue->work);
     rssq_park_init(&queue->hurry);
     rssq_park_init(&queue->finished);
+    rssq_park_init(&queue->gone);
+    pthread_mutex_init(&queue->error_lock, NULL);
     if (!lane_init(&queue->events, event_bytes, EVENT_CELL) | !lane_init(&queue->stats, stats_bytes, STATS_CELL)) {
         rssq_queue_let_go(queue);
         return NULL;
@@ -89,6 +99,8 @@ void rssq_queue_let_go(rssq_queue *queue)
     rssq_park_destroy(&queue->work);
     rssq_park_destroy(&queue->hurry);
     rssq_park_destroy(&queue->finished);
+    rssq_park_destroy(&queue->gone);
+    pthread_mutex_destroy(&queue->error_lock);
     free(queue);
 }
 
@@ -111,9 +123,13 @@ static void announce(rssq_queue *queue, const lane *to, uint64_t end)
     const uint64_t cells = rssq_ring_cells(to->ring);
     const uint64_t mark = end & ~(cells / EIGHTHS - 1);
 
-    rssq_park_wake(&queue->work);
-    if (end - mark < 16 && end - rssq_ring_tail(to->ring) > cells / 2)
-        rssq_park_wake(&queue->hurry); /* filling up while the writer naps */
+    if (atomic_load(&to->is_awaited))
+        rssq_park_wake(&queue->work);
+    if (end - mark < 16 && end - rssq_ring_tail(to->ring) > cells / 2) {
+        /* Filling up while the writer naps, or waits for something else. */
+        rssq_park_wake(&queue->work);
+        rssq_park_wake(&queue->hurry);
+    }
 }
 
 /* The policies to wait and to drop, once the ring was found full. */
@@ -137,6 +153,7 @@ static int put_into_full(rssq_queue *queue, lane *to, const rssq_part *parts, in
     while (result == RSSQ_FULL) {
         const uint32_t seen = rssq_park_enter(&to->room);
 
+        rssq_park_wake(&queue->work);
         rssq_park_wake(&queue->hurry);
         if (atomic_load(&queue->closed)) {
             rssq_park_leave(&to->room);
@@ -259,6 +276,10 @@ void rssq_queue_count(rssq_queue *queue, rssq_counts *counts)
         less(counts->stats_accepted, counts->stats_stored + counts->stats_rejected + counts->stats_dropped);
     counts->batches = read_count(&queue->batches);
     counts->reconnects = read_count(&queue->reconnects);
+    pthread_mutex_lock(&queue->error_lock);
+    counts->is_failing = queue->is_failing;
+    memcpy(counts->error, queue->error, sizeof counts->error);
+    pthread_mutex_unlock(&queue->error_lock);
 }
 
 /* ---- the writer */
@@ -274,31 +295,40 @@ static int is_filling(const lane *of)
     return rssq_ring_head(of->ring) - rssq_ring_tail(of->ring) > rssq_ring_cells(of->ring) / 2;
 }
 
-int rssq_queue_wait(rssq_queue *queue, int64_t timeout_us, int64_t nap_us)
+static int has_work(rssq_queue *queue, int wanted)
 {
-    int state = state_of(queue);
+    const int state = state_of(queue);
+    const int is_full = is_filling(&queue->events) || is_filling(&queue->stats);
+
+    return (state & (wanted | RSSQ_FLUSHING | RSSQ_STOPPING)) != 0 || is_full;
+}
+
+int rssq_queue_wait(rssq_queue *queue, int wanted, int64_t timeout_us, int64_t nap_us)
+{
     uint32_t seen;
 
-    if (state == 0) {
+    if (!has_work(queue, wanted)) {
         seen = rssq_park_enter(&queue->work);
-        state = state_of(queue);
-        if (state == 0) {
-            rssq_park_sleep(&queue->work, seen, timeout_us);
-            state = state_of(queue);
-        } else
+        atomic_store(&queue->events.is_awaited, (wanted & RSSQ_EVENTS) != 0);
+        atomic_store(&queue->stats.is_awaited, (wanted & RSSQ_STATS) != 0);
+        if (has_work(queue, wanted))
             rssq_park_leave(&queue->work);
+        else
+            rssq_park_sleep(&queue->work, seen, timeout_us);
+        atomic_store(&queue->events.is_awaited, 0);
+        atomic_store(&queue->stats.is_awaited, 0);
     }
-    if (nap_us <= 0 || (state & (RSSQ_EVENTS | RSSQ_STATS)) == 0)
-        return state;
+    if (nap_us <= 0 || (state_of(queue) & RSSQ_EVENTS) == 0)
+        return state_of(queue);
     seen = rssq_park_enter(&queue->hurry);
-    if ((state_of(queue) & (RSSQ_FLUSHING | RSSQ_STOPPING)) != 0 || is_filling(&queue->events) || is_filling(&queue->stats))
+    if (has_work(queue, 0))
         rssq_park_leave(&queue->hurry);
     else
         rssq_park_sleep(&queue->hurry, seen, nap_us);
     return state_of(queue);
 }
 
-void rssq_queue_pause(rssq_queue *queue, int64_t timeout_us)
+int rssq_queue_pause(rssq_queue *queue, int64_t timeout_us)
 {
     const int64_t until = rssq_now_us() + timeout_us;
 
@@ -308,9 +338,37 @@ void rssq_queue_pause(rssq_queue *queue, int64_t timeout_us)
 
         if (left <= 0 || atomic_load(&queue->stopping)) {
             rssq_park_leave(&queue->hurry);
-            return;
+            return atomic_load(&queue->stopping);
         }
         rssq_park_sleep(&queue->hurry, seen, left);
+    }
+}
+
+int rssq_queue_is_stopping(rssq_queue *queue)
+{
+    return atomic_load(&queue->stopping);
+}
+
+void rssq_queue_writer_gone(rssq_queue *queue)
+{
+    atomic_store(&queue->is_gone, 1);
+    rssq_park_wake(&queue->gone);
+    rssq_queue_let_go(queue);
+}
+
+int rssq_queue_wait_gone(rssq_queue *queue, int64_t timeout_us)
+{
+    const int64_t until = rssq_now_us() + timeout_us;
+
+    for (;;) {
+        const uint32_t seen = rssq_park_enter(&queue->gone);
+        const int64_t left = timeout_us < 0 ? -1 : until - rssq_now_us();
+
+        if (atomic_load(&queue->is_gone) || (timeout_us >= 0 && left <= 0)) {
+            rssq_park_leave(&queue->gone);
+            return atomic_load(&queue->is_gone) ? RSSQ_DONE : RSSQ_TIMEOUT;
+        }
+        rssq_park_sleep(&queue->gone, seen, left);
     }
 }
 
@@ -376,4 +434,23 @@ void rssq_queue_nothing_in_hand(rssq_queue *queue, int events, int stats)
 void rssq_queue_note_reconnect(rssq_queue *queue)
 {
     atomic_fetch_add_explicit(&queue->reconnects, 1, memory_order_relaxed);
+}
+
+void rssq_queue_note_error(rssq_queue *queue, const char *text)
+{
+    size_t size;
+
+    pthread_mutex_lock(&queue->error_lock);
+    queue->is_failing = text != NULL;
+    if (text != NULL) {
+        size = strlen(text);
+        if (size >= sizeof queue->error) {
+            size = sizeof queue->error - 1;
+            while (size > 0 && ((unsigned char)text[size] & 0xC0) == 0x80) /* between characters */
+                size--;
+        }
+        memcpy(queue->error, text, size);
+        queue->error[size] = '\0';
+    }
+    pthread_mutex_unlock(&queue->error_lock);
 }

@@ -61,6 +61,8 @@ typedef struct {
     uint64_t reconnects;       /* connections lost and made anew */
     uint64_t events_room;      /* bytes of the ring of events */
     uint64_t events_used;      /* of which in use */
+    int32_t is_failing;        /* the last attempt to write failed */
+    char error[256];           /* with this; stays when writing goes on */
 } rssq_counts;
 
 /* ---- the owner's part */
@@ -83,18 +85,24 @@ int rssq_queue_put_stats(rssq_queue *queue, const rssq_stats *stats);
 int rssq_queue_flush(rssq_queue *queue, int64_t timeout_us);
 void rssq_queue_count(rssq_queue *queue, rssq_counts *counts);
 size_t rssq_queue_largest(const rssq_queue *queue);
+/* Tells the writer to stop, whatever is left. */
+void rssq_queue_stop(rssq_queue *queue);
+/* Waits until the writer has said rssq_queue_writer_gone. RSSQ_DONE or RSSQ_TIMEOUT. */
+int rssq_queue_wait_gone(rssq_queue *queue, int64_t timeout_us);
 
 /* ---- the writer, one thread */
 
 enum { RSSQ_EVENTS = 1, RSSQ_STATS = 2, RSSQ_FLUSHING = 4, RSSQ_STOPPING = 8 };
 
-/* Sleeps until there is something to do, at most timeout_us; then naps for nap_us, so that more comes together, unless
- * somebody flushes or the ring fills up. Any of the bits above. */
-int rssq_queue_wait(rssq_queue *queue, int64_t timeout_us, int64_t nap_us);
-/* Sleeps for so long, unless the writer is told to stop: for pauses between attempts. */
-void rssq_queue_pause(rssq_queue *queue, int64_t timeout_us);
-/* Tells the writer to stop, whatever is left. Any thread. */
-void rssq_queue_stop(rssq_queue *queue);
+/* Sleeps until there is something to do, at most timeout_us (negative: no limit). `wanted`: RSSQ_EVENTS, RSSQ_STATS or both;
+ * what is not wanted wakes nobody, until its ring is half full. With events there it naps for nap_us, so that more come
+ * together, unless somebody flushes or a ring fills up. Any of the bits above. */
+int rssq_queue_wait(rssq_queue *queue, int wanted, int64_t timeout_us, int64_t nap_us);
+/* Sleeps for so long, unless the writer is told to stop: for pauses between attempts. Whether it is. */
+int rssq_queue_pause(rssq_queue *queue, int64_t timeout_us);
+int rssq_queue_is_stopping(rssq_queue *queue);
+/* The last thing that the writer says; the queue may be gone after it. */
+void rssq_queue_writer_gone(rssq_queue *queue);
 /* Takes the oldest event: its size, 0: none, negative: more than room. */
 int64_t rssq_queue_take_event(rssq_queue *queue, void *into, size_t room, uint64_t *end);
 /* Takes the oldest stats: 1, or 0 when there are none. */
@@ -107,5 +115,7 @@ void rssq_queue_stats_done(rssq_queue *queue, uint64_t end, uint64_t stored, uin
 /* The writer has nothing in hand of what is before the oldest in the ring. */
 void rssq_queue_nothing_in_hand(rssq_queue *queue, int events, int stats);
 void rssq_queue_note_reconnect(rssq_queue *queue);
+/* What went wrong; NULL: it works again. */
+void rssq_queue_note_error(rssq_queue *queue, const char *text);
 
 #endif

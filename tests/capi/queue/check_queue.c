@@ -85,7 +85,7 @@ static void *write_all(void *argument)
 
     (void)argument;
     for (;;) {
-        const int state = rssq_queue_wait(queue, 1000000, 200);
+        const int state = rssq_queue_wait(queue, RSSQ_EVENTS | RSSQ_STATS, 1000000, 200);
         rssq_row taken[16];
         int count = rssq_batch_fill(batch, queue, 500, 100000), i, streams;
         uint64_t reports = 0;
@@ -127,7 +127,7 @@ static void *write_all(void *argument)
         die("bytes are lost or doubled");
     rssq_batch_free(batch);
     rssq_rows_free(rows);
-    rssq_queue_let_go(queue);
+    rssq_queue_writer_gone(queue);
     return NULL;
 }
 
@@ -152,6 +152,8 @@ static void check_many(void)
         die("the counts");
     rssq_queue_close(queue);
     rssq_queue_stop(queue);
+    if (rssq_queue_wait_gone(queue, 60000000) != RSSQ_DONE)
+        die("the writer stays");
     pthread_join(writer, NULL);
     rssq_queue_let_go(queue);
 }

@@ -34,6 +34,7 @@ __all__ = [
     "QuotaUsage",
     "RankedStream",
     "Recording",
+    "RejectedEvent",
     "RepeatedEvent",
     "Seal",
     "Session",
@@ -510,3 +511,24 @@ class ParkedEvent(Record, kw_only=True):
     error_text: str
     """In one line, without what the event holds."""
     parked_at: datetime
+
+
+class RejectedEvent(Record, kw_only=True):
+    """An event that native code has queued and that the event log cannot take."""
+
+    id: int
+    user_id: int | None
+    rejected_at: datetime
+    writer: UUID
+    """Of the store that the native code had opened."""
+    aggregate_type: str
+    """What was not UTF-8 is written as \\xNN; and so in the two names below."""
+    aggregate_id: str
+    event_type: str
+    event_data: bytes
+    """As it was given: it may be neither JSON nor UTF-8."""
+    metadata: bytes | None
+    sqlstate: str | None
+    """Of the error with which PostgreSQL refused it. None: it was refused before."""
+    error_text: str
+    """What is wrong with it, in one line, without what the event holds."""

@@ -1,0 +1,125 @@
+"""Storing stream stats: of many reports one row a stream, many streams in one statement, each batch once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rootstream_store.cache import Invalidate, keys
+from rootstream_store.capi._writer_session import Fenced, Note, WriterSession
+from rootstream_store.database import Connection, fetch_one
+from rootstream_store.errors import RootStreamError
+from rootstream_store.queries import query
+from rootstream_store.records import Record
+from rootstream_store.store import Store
+
+__all__ = ["StatsWriter"]
+
+
+class _StoredStats(Record, kw_only=True):
+    stream_ids: list[int]
+    """Of the streams that were on air."""
+    is_mine: bool
+
+
+_STORE = query("capi/store_stats", _StoredStats)
+
+Row = tuple[int, int, int, float, int, int]
+"""Stream, viewers, bitrate, frame rate, bytes, how many reports."""
+
+
+class StatsWriter:
+    """Takes stats from the queue and stores them. For one thread."""
+
+    def __init__(self, ffi: Any, lib: Any, queue: Any, session: WriterSession, store: Store) -> None:
+        self._ffi, self._lib, self._queue, self._session, self._store = ffi, lib, queue, session, store
+        self._rows = ffi.gc(lib.rssq_rows_new(), lib.rssq_rows_free)
+        if self._rows == ffi.NULL:
+            raise MemoryError
+        self._parts: list[list[Row]] = []
+        """What was taken out of them and is still to be stored, the last one first."""
+        self._end = self._reports = self._stored = 0
+        self.waiting = False
+        """Whether there are figures that are not stored yet."""
+
+    def collect(self) -> None:
+        """Takes what was reported out of the queue, so that it has room for more."""
+        count = self._lib.rssq_rows_fill(self._rows, self._queue)
+        if count < 0:
+            raise MemoryError
+        self.waiting = bool(count or self._parts)
+        if not self.waiting:
+            self._lib.rssq_queue_nothing_in_hand(self._queue, 0, 1)
+
+    def store(self, note: Note) -> None:
+        """Stores what was collected. Raises Stopped."""
+        self.collect()
+        if not self._parts and self.waiting:
+            self._take()
+        while self._parts:
+            part = self._parts[-1]
+            found = self._apply(part, note)
+            if found is None and len(part) > 1:
+                # A sum of bytes that no column can hold: the others must not suffer for it.
+                middle = len(part) // 2
+                self._parts[-1:] = [part[middle:], part[:middle]]
+                continue
+            self._parts.pop()
+            self._stored += sum(row[5] for row in part if found and row[0] in found)
+            watched = [row[0] for row in part if row[1] >= 0 and found and row[0] in found]
+            if watched:
+                self._store.after_commit(*(Invalidate(keys.viewers(stream_id)) for stream_id in watched))
+            if not self._parts:
+                self._lib.rssq_queue_stats_done(
+                    self._queue, self._end, self._stored, self._reports - self._stored
+                )
+        self.collect()
+
+    def _take(self) -> None:
+        taken = self._ffi.new("rssq_row[]", self._lib.rssq_rows_fill(self._rows, self._queue))
+        self._end = self._lib.rssq_rows_end(self._rows)
+        self._lib.rssq_rows_take(self._rows, taken)
+        rows = [
+            (
+                row.stats.stream_id,
+                row.stats.viewer_count,
+                row.stats.bitrate_kbps,
+                row.stats.fps,
+                row.stats.bytes_sent,
+                row.reports,
+            )
+            for row in taken
+        ]
+        self._reports, self._stored = sum(row[5] for row in rows), 0
+        self._parts = [rows]
+
+    def _apply(self, rows: list[Row], note: Note) -> set[int] | None:
+        """The streams of the rows that were on air; None when the server refuses what they hold."""
+        batch = self._session.stats_batch + 1
+        on_air: set[int] = set()
+
+        def attempt(connection: Connection) -> None:
+            stored = fetch_one(
+                connection,
+                _STORE,
+                {
+                    "writer": self._session.writer,
+                    "batch": batch,
+                    "stream_ids": [row[0] for row in rows],
+                    "viewer_counts": [row[1] for row in rows],
+                    "bitrates_kbps": [row[2] for row in rows],
+                    "fps": [row[3] for row in rows],
+                    "bytes_sent": [row[4] for row in rows],
+                },
+            )
+            if stored is None or not stored.is_mine:
+                raise Fenced
+            on_air.clear()
+            on_air.update(stored.stream_ids)
+
+        error: RootStreamError | None = self._session.apply(
+            attempt, lambda: self._session.stats_batch == batch, note
+        )
+        if error is not None:
+            return None
+        self._session.stats_batch = batch
+        return on_air

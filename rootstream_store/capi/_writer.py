@@ -29,21 +29,23 @@ _STATS_EVERY = 0.25
 class Writer:
     """The thread. `queue` is a holder of the queue that the thread gives up at its end.
 
-    It runs until the queue is told to stop, whatever the server does: what cannot be written stays in the queue.
+    It runs until the queue is told to stop, whatever the server does: what cannot be written stays in the
+    queue.
     """
 
     def __init__(self, ffi: Any, lib: Any, queue: Any, store: Store) -> None:
         self._ffi, self._lib, self._queue, self._store = ffi, lib, queue, store
-        self._session = WriterSession(store.settings, self._pause)
+        self._session = WriterSession(
+            store.settings, self._pause, lambda: self._lib.rssq_queue_note_reconnect(self._queue)
+        )
         self._events = EventWriter(ffi, lib, queue, self._session)
         self._stats = StatsWriter(ffi, lib, queue, self._session, store)
         self._stats_due: float | None = None
-        self._reconnects = 0
         self._told: str | None = None
         self._thread = threading.Thread(target=self._run, name="rootstream-queue", daemon=True)
 
     def start(self) -> None:
-        """Starts the thread. Raises RuntimeError when there can be no more threads; the queue is then still held."""
+        """Starts the thread. Raises RuntimeError when there can be no more; the queue is then still held."""
         self._thread.start()
 
     def abort(self) -> None:
@@ -58,7 +60,7 @@ class Writer:
                         break
                 except Stopped:
                     break
-                except Exception as error:  # a bug of ours, or no memory: what is in the queue must not wait for ever
+                except Exception as error:  # noqa: BLE001  # what waits must not wait for ever for a bug of ours
                     _log.exception("the queue's writer goes on after an error that should not be")
                     self._note_text(f"{type(error).__name__}: {error}")
                     if self._pause(1.0):
@@ -87,14 +89,11 @@ class Writer:
         return True
 
     def _pause(self, seconds: float) -> bool:
-        # Reports are made one row a stream, which needs no server: the longer it is away, the more of them come.
+        # To make one row a stream of the reports needs no server, and its absence brings many.
         self._stats.collect()
         return bool(self._lib.rssq_queue_pause(self._queue, round(seconds * 1_000_000)))
 
     def _note(self, error: RootStreamError | None) -> None:
-        while self._reconnects < self._session.reconnects:
-            self._reconnects += 1
-            self._lib.rssq_queue_note_reconnect(self._queue)
         self._note_text(None if error is None else str(error))
 
     def _note_text(self, text: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Storing a batch of queued events: versions given out, COPY, checkpoint and dead letters in one transaction."""
+"""Storing a batch of queued events: versions, COPY, dead letters and checkpoint in one transaction."""
 
 from __future__ import annotations
 

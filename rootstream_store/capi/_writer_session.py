@@ -1,7 +1,8 @@
 """The writer's own connection, and its checkpoint: what makes each batch be applied exactly once.
 
-A batch and the checkpoint that says so are written in one transaction. When the connection is lost on the way, nobody knows
-whether it was committed: the checkpoint is read again on a new connection, once the old transaction has ended.
+A batch and the checkpoint that says so are written in one transaction. When the connection is lost on the
+way, nobody knows whether it was committed: the checkpoint is read on a new connection, once the old
+transaction has ended.
 """
 
 from __future__ import annotations
@@ -98,16 +99,18 @@ def is_passing(error: RootStreamError) -> bool:
 class WriterSession:
     """A connection that is made anew when it is lost. For one thread, but for `abort`."""
 
-    def __init__(self, settings: Settings, pause: Callable[[float], bool]) -> None:
-        """`pause` waits for so many seconds and tells whether the writer is to stop."""
+    def __init__(
+        self, settings: Settings, pause: Callable[[float], bool], reconnected: Callable[[], None]
+    ) -> None:
+        """`pause` waits for so many seconds and tells whether the writer is to stop; `reconnected` is called
+        when a lost connection was made anew."""
         self._settings = msgspec.structs.replace(
             settings, application_name=f"{settings.application_name} queue"
         )
-        self._pause = pause
+        self._pause, self._reconnected = pause, reconnected
         self.writer: UUID = uuid4()
         self.events_position = 0
         self.stats_batch = 0
-        self.reconnects = 0
         self._connection: Connection | None = None
         self._opened: _Opened | None = None
         self._guard = threading.Lock()
@@ -119,8 +122,9 @@ class WriterSession:
         is_applied: Callable[[], bool],
         note: Note,
     ) -> RootStreamError | None:
-        """Runs `attempt` in a transaction until it has been applied, once. None; or the error for what it holds, with which it
-        was rolled back. `is_applied` compares the checkpoint, just read, with where the attempt moves it. Raises Stopped."""
+        """Runs `attempt` in a transaction until it has been applied, once: None. Or the error for what it
+        holds, with which it was rolled back. `is_applied` compares the checkpoint, just read, with where the
+        attempt moves it. Raises Stopped."""
         pause = _FIRST_PAUSE
         in_doubt = False
         while True:
@@ -158,8 +162,8 @@ class WriterSession:
             pause = min(_LONGEST_PAUSE, pause * 2)
 
     def _return_to(self, connection: Connection, before: tuple[int, int]) -> None:
-        """The attempt was not applied. Where the server has another checkpoint than we left, it is another server, which has
-        not heard of all of it: there is no way back, so from here on."""
+        """The attempt was not applied. A server that has another checkpoint than we left is another one and
+        has not heard of all of it: there is no way back, so from here on."""
         if (self.events_position, self.stats_batch) != before:
             self.events_position, self.stats_batch = before
             execute(connection, _RESET, self._params())
@@ -195,7 +199,7 @@ class WriterSession:
             if self._aborted:
                 raise Stopped
             if lost is not None:
-                self.reconnects += 1
+                self._reconnected()
                 self._end_backend(connection, lost)
             self._open(connection)
         except BaseException:
@@ -217,7 +221,9 @@ class WriterSession:
         connection = self._connection
         if connection is None or connection.closed:
             return
-        with contextlib.suppress(RootStreamError, psycopg.Error):  # a row that nobody moves goes after a while
+        with contextlib.suppress(
+            RootStreamError, psycopg.Error
+        ):  # a row that nobody moves goes after a while
             execute(connection, _CLOSE, {"writer": self.writer})
         connection.close()
 

@@ -33,6 +33,8 @@ _ENTITIES = {
     "subscription_members": "subscription member",
     "parked_events": "parked event",
     "cache_invalidations": "cache invalidation",
+    "queue_writers": "queue writer",
+    "rejected_events": "rejected event",
 }
 # What a foreign key points at, where its column does not say so.
 _TARGETS = {"recordings_session_id_fkey": "stream session"}

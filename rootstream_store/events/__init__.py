@@ -37,6 +37,7 @@ from rootstream_store.events._read import (
     stream_all,
 )
 from rootstream_store.events._rebuild import rebuild
+from rootstream_store.events._rejected import discard_rejected, list_rejected
 from rootstream_store.events._seals import MAX_SEALED_POSITIONS, find_last_seal, seal, verify
 from rootstream_store.events._snapshots import load_snapshot, prune_snapshots, save_snapshot
 from rootstream_store.events._subscription import MAX_PARTITIONS, Subscription
@@ -72,6 +73,7 @@ __all__ = [
     "close",
     "delete_subscription",
     "discard_parked",
+    "discard_rejected",
     "erase",
     "find_head",
     "find_last_seal",
@@ -86,6 +88,7 @@ __all__ = [
     "list_in_flight",
     "list_lag",
     "list_parked",
+    "list_rejected",
     "load",
     "load_snapshot",
     "prune_snapshots",

@@ -34,8 +34,9 @@ SOURCES: Final = ROOT / "capi"
 OUTPUT: Final = ROOT / "build" / "capi"
 
 _MODULE = "_rootstream_store_capi"
+# Atomics came with C11.
+_C11 = {"park", "queue", "queue_writer", "ring"}
 _WARNINGS = (
-    "-std=c99",
     "-Wall",
     "-Wextra",
     "-Wpedantic",
@@ -60,7 +61,12 @@ _LINK = shlex.split("-shared -pthread -Wl,-z,nodelete -Wl,--no-undefined -Wl,-z,
 _INTERNAL = """
 extern "Python+C" void rssi_attach(void);
 """
+# What the queue's writer, in Python, calls.
+_QUEUE = (SOURCES / "queue.cdef").read_text()
 _PREAMBLE = """
+#include "batch.h"
+#include "coalesce.h"
+#include "queue.h"
 static int cffi_start_python(void);
 int rssi_cffi_start(void);
 int rssi_cffi_start(void) { return cffi_start_python(); }
@@ -122,7 +128,8 @@ def build(output: Path = OUTPUT, *, sanitize: str = "", debug: bool = True, link
     shared = b"".join(path.read_bytes() for path in sorted(SOURCES.glob("*.[hd]*")))
 
     def compile_one(source: Path, warnings: Sequence[str]) -> Path:
-        command = [*compiler, *flags, *warnings]
+        standard = "-std=c11" if source.stem in _C11 else "-std=c99"
+        command = [*compiler, *flags, standard, *warnings]
         digest = hashlib.sha256(shared + source.read_bytes() + "\0".join([*command, sys.version]).encode())
         target = objects / f"{source.stem}-{digest.hexdigest()[:16]}.o"
         if not target.exists():
@@ -182,6 +189,7 @@ def _cffi_source(directory: Path) -> Path:
     ffi = cffi.FFI()
     ffi.embedding_api("")
     ffi.cdef(_INTERNAL)
+    ffi.cdef(_QUEUE)
     ffi.set_source(_MODULE, _PREAMBLE)
     ffi.embedding_init_code(_START)
     target = directory / f"{_MODULE}.c"

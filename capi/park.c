@@ -2,6 +2,7 @@
 #define _GNU_SOURCE 1 /* syscall */
 #endif
 #include "park.h"
+#include "queue.h"
 
 #include <limits.h>
 #include <time.h>

@@ -38,7 +38,4 @@ void rssq_park_leave(rssq_park *park);
 /* Wakes all. Costs one load when nobody sleeps. */
 void rssq_park_wake(rssq_park *park);
 
-/* Microseconds of a clock that never jumps. */
-int64_t rssq_now_us(void);
-
 #endif

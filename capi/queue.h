@@ -65,6 +65,9 @@ typedef struct {
     char error[256];           /* with this; stays when writing goes on */
 } rssq_counts;
 
+/* Microseconds of a clock that never jumps. */
+int64_t rssq_now_us(void);
+
 /* ---- the owner's part */
 
 /* NULL: out of memory. block_us: how long RSSQ_POLICY_BLOCK waits for room; negative: without limit. The queue has one

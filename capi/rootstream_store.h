@@ -177,11 +177,13 @@ typedef struct rss_options {
     int64_t redis_timeout_ms;      /* longest wait for one answer of Redis; default 250 */
     int64_t redis_pool_size;       /* most connections to Redis; default 64 */
     int32_t pgbouncer;             /* 1 behind PgBouncer in transaction pooling */
-    int32_t reserved;              /* 0 */
+    int32_t queue_policy;          /* RSS_QUEUE_…: what the queue does when it is full; default RSS_QUEUE_FAIL */
     const char *settings_json;     /* further fields of Settings by their names in README.md, in their units:
                                       {"connect_timeout": 2}; they win over the fields above */
+    int64_t queue_bytes;           /* room for queued events, 16 KiB to 16 GiB; default 4 MiB; RSS_OFF: no queue */
+    int64_t queue_wait_ms;         /* of RSS_QUEUE_WAIT: the longest wait for room; < 0: no limit */
 } rss_options;
-#define RSS_OPTIONS_INIT { sizeof(rss_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define RSS_OPTIONS_INIT { sizeof(rss_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Opens a store on running servers, and starts the library where rss_init was not called.
  *
@@ -204,8 +206,11 @@ int rss_open_embedded(const char *path, const rss_options *options, rss_store **
 /* Ends a store. New calls get RSS_E_CLOSED at once, those that wait for a connection soon; those in flight are
  * waited for. What hangs on the store (rows, subscriptions) stays valid and is ended by its own function.
  *
+ * Before that the queue takes nothing more in (RSS_E_CLOSED), and what is in it is stored.
+ *
  * store: NULL: does nothing.
- * timeout_ms: longest wait for calls in flight; < 0: no limit.
+ * timeout_ms: longest wait for what is queued and for calls in flight; < 0: no limit. A server that does not answer
+ *     may make it up to 2 s longer.
  * Errors: RSS_E_TIMEOUT: calls are still in flight (a frozen server); the store is closed all the same, and
  *     freed when the last of them ends. RSS_E_CLOSED when it was closed before. */
 int rss_close(rss_store *store, int64_t timeout_ms);
@@ -788,6 +793,69 @@ int rss_event_load_snapshot(rss_store *store, const char *aggregate_type, const 
  * count: how many were deleted. */
 int rss_event_prune_snapshots(rss_store *store, const char *aggregate_type, const char *aggregate_id, int64_t keep,
                               int64_t schema_version, int64_t *count);
+
+/* ---- The queue: for threads that must not wait
+ *
+ * rss_event_append_async and rss_stats_push_async copy what they are given into memory of the store and return: in less
+ * than a microsecond, without a lock, an allocation, a server or Python's lock. They make one system call, and only
+ * to wake the writer when it sleeps. One thread of the store, the writer, takes what is queued to PostgreSQL, many
+ * events in one transaction: each exactly once, also across lost connections and restarts of the server, as long as
+ * this process lives. What the server has not confirmed is lost with the process; rss_flush and rss_close wait for it.
+ *
+ * Events of one thread are stored in the order of its calls. They get their versions when they are stored (as with
+ * RSS_ANY_VERSION), beside those of other writers, and take their place in the order of the log. An event that the log
+ * cannot take (malformed JSON, an aggregate that is closed) is kept in the table rejected_events, with the reason:
+ * `rootstream-store events rejected` lists them.
+ *
+ * When the queue is full, because PostgreSQL is slower or away, the policy in rss_options decides. */
+
+#define RSS_QUEUE_FAIL 0        /* the call gives RSS_E_QUEUE_FULL */
+#define RSS_QUEUE_WAIT 1        /* the call waits for room, at most queue_wait_ms, then RSS_E_TIMEOUT */
+#define RSS_QUEUE_DROP_OLDEST 2 /* the oldest that is queued is thrown away, and counted */
+
+typedef struct rss_queue_info {
+    size_t struct_size;
+    uint32_t truncated;      /* bit 0: error was cut */
+    int32_t is_failing;      /* 1: the writer's last attempt failed, and it tries again */
+    int64_t events_accepted; /* taken in, since the store was opened; as are all of these */
+    int64_t events_stored;   /* in the event log */
+    int64_t events_rejected; /* in rejected_events */
+    int64_t events_dropped;  /* thrown away by RSS_QUEUE_DROP_OLDEST */
+    int64_t events_refused;  /* calls that found the queue full, and got an error */
+    int64_t events_waiting;  /* accepted and not yet stored, rejected or dropped */
+    int64_t stats_accepted;  /* reports, calls of rss_stats_push_async; so for the next five */
+    int64_t stats_stored;
+    int64_t stats_rejected;  /* of a stream that was off air, or is not there */
+    int64_t stats_dropped;
+    int64_t stats_refused;
+    int64_t stats_waiting;
+    int64_t batches;         /* transactions of the writer */
+    int64_t reconnects;      /* connections that the writer has lost and made anew */
+    int64_t room_bytes;      /* of the queue of events */
+    int64_t used_bytes;      /* of these, in use now: an event takes its size rounded up to 128 bytes */
+    char error[256];         /* why the writer's last failed attempt failed; "" when none has */
+} rss_queue_info;
+#define RSS_QUEUE_INFO_INIT { sizeof(rss_queue_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 } }
+
+/* Queues one event. For real-time threads; waits only where the policy is RSS_QUEUE_WAIT.
+ * aggregate_type, aggregate_id, event_type: 1 to 255 characters. data_json: an object or array, at most 1 MiB, and at
+ * most a quarter of queue_bytes with the rest. metadata_json: the same; NULL: none. user_id: RSS_NONE: the system.
+ * What is wrong inside the texts is found by the writer: the event is then rejected.
+ * RSS_E_QUEUE_FULL, RSS_E_TIMEOUT (RSS_QUEUE_WAIT), RSS_E_INVALID_INPUT, RSS_E_SETTINGS (no queue). */
+int rss_event_append_async(rss_store *store, const char *aggregate_type, const char *aggregate_id, const char *event_type,
+                           const char *data_json, const char *metadata_json, int64_t user_id);
+/* Queues what an encoder reports of the broadcast on air, as rss_stream_update_stats does it. For real-time threads, as
+ * often as they like: of a stream's reports of a quarter of a second the last figures are stored, and bytes_sent is
+ * added up. viewer_count, bitrate_kbps: RSS_KEEP_INT leaves it. fps: RSS_KEEP_F64 leaves it. bytes_sent: since the last
+ * report. A report of a stream that is off air is counted (stats_rejected) and has no effect.
+ * RSS_E_QUEUE_FULL, RSS_E_TIMEOUT (RSS_QUEUE_WAIT), RSS_E_INVALID_INPUT, RSS_E_SETTINGS (no queue). */
+int rss_stats_push_async(rss_store *store, int64_t stream_id, int64_t viewer_count, int64_t bitrate_kbps, double fps,
+                         int64_t bytes_sent);
+/* Waits until all that was queued before the call is stored (or rejected, or dropped). Not for real-time threads.
+ * timeout_ms: the longest wait; < 0: no limit. RSS_E_TIMEOUT: some of it still waits; nothing is lost. */
+int rss_flush(rss_store *store, int64_t timeout_ms);
+/* How the queue is doing. Asks no server. Any thread. */
+int rss_queue_stats(rss_store *store, rss_queue_info *info);
 
 /* ---- Keys and messages on Redis
  *

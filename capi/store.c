@@ -3,6 +3,7 @@
 
 #include "python.h"
 
+#include "async.h"
 #include "core.h"
 
 /* A copy of the caller's options; what their header did not have yet is 0. */
@@ -34,7 +35,22 @@ static int check_open(const rss_options *given, rss_options *options, rss_store 
         *store = NULL;
     if (code == RSS_OK)
         code = read_options(given, options);
+    if (code == RSS_OK)
+        code = rssi_queue_check(options);
     return rssi_leave(&guard, code);
+}
+
+/* Of a store just opened. */
+static int with_queue(int code, rss_store **store, const rss_options *options)
+{
+    char text[512];
+
+    if (code != RSS_OK || (code = rssi_queue_open(*store, options)) == RSS_OK)
+        return code;
+    snprintf(text, sizeof text, "%s", rss_last_error()->message);
+    rss_close(*store, 0);
+    *store = NULL;
+    return rssi_error(code, "%s", text);
 }
 
 int rss_open(const char *database_url, const char *redis_url, const rss_options *given, rss_store **store)
@@ -42,8 +58,9 @@ int rss_open(const char *database_url, const char *redis_url, const rss_options 
     rss_options options;
     int code = check_open(given, &options, store);
 
-    return code != RSS_OK ? code
-                          : rssi_call_free(RSSI_FN_open, store, database_url, redis_url, OPTIONS(options));
+    if (code == RSS_OK)
+        code = rssi_call_free(RSSI_FN_open, store, database_url, redis_url, OPTIONS(options));
+    return with_queue(code, store, &options);
 }
 
 int rss_open_embedded(const char *path, const rss_options *given, rss_store **store)
@@ -51,7 +68,9 @@ int rss_open_embedded(const char *path, const rss_options *given, rss_store **st
     rss_options options;
     int code = check_open(given, &options, store);
 
-    return code != RSS_OK ? code : rssi_call_free(RSSI_FN_open_embedded, store, path, OPTIONS(options));
+    if (code == RSS_OK)
+        code = rssi_call_free(RSSI_FN_open_embedded, store, path, OPTIONS(options));
+    return with_queue(code, store, &options);
 }
 
 int rss_close(rss_store *store, int64_t timeout_ms)
@@ -61,8 +80,11 @@ int rss_close(rss_store *store, int64_t timeout_ms)
     int code = rssi_enter(&guard, RSSI_IO);
 
     if (code == RSS_OK && store != NULL && (code = rssi_begin_close(store, RSSI_STORE, &slot)) == RSS_OK) {
+        int queued = rssi_queue_finish(slot, &timeout_ms);
         int failed = rssi_call_object(slot->object, RSSI_FN_close, NULL, timeout_ms);
 
+        if (failed == RSS_OK)
+            failed = queued;
         code = rssi_finish(slot, timeout_ms);
         if (code == RSS_E_TIMEOUT)
             code = rssi_error(RSS_E_TIMEOUT, "the store is closed, but calls are still in flight");

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rootstream_store.cache import Wake, keys
@@ -33,7 +34,11 @@ class Writer:
     queue.
     """
 
-    def __init__(self, ffi: Any, lib: Any, queue: Any, store: Store) -> None:
+    def __init__(
+        self, ffi: Any, lib: Any, queue: Any, store: Store, ended: Callable[[], object] = lambda: None
+    ) -> None:
+        """`ended` is called at the end of the thread, before it gives up the queue."""
+        self._ended = ended
         self._ffi, self._lib, self._queue, self._store = ffi, lib, queue, store
         self._session = WriterSession(
             store.settings, self._pause, lambda: self._lib.rssq_queue_note_reconnect(self._queue)
@@ -67,6 +72,7 @@ class Writer:
                         break
             self._session.close()
         finally:
+            self._ended()
             self._lib.rssq_queue_writer_gone(self._queue)
 
     def _turn(self) -> bool:

@@ -57,11 +57,14 @@ static void add(rssq_rows *rows, const rssq_stats *stats)
 
     if (row->reports++ == 0) {
         row->stats = *stats;
+        row->most_viewers = stats->viewer_count;
         rows->count++;
         return;
     }
     if (stats->viewer_count >= 0)
         row->stats.viewer_count = stats->viewer_count;
+    if (stats->viewer_count > row->most_viewers)
+        row->most_viewers = stats->viewer_count;
     if (stats->bitrate_kbps >= 0)
         row->stats.bitrate_kbps = stats->bitrate_kbps;
     if (stats->fps > 0)

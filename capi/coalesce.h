@@ -12,7 +12,8 @@ typedef struct rssq_rows rssq_rows;
 
 typedef struct {
     rssq_stats stats;
-    uint64_t reports; /* how many were made one; 0: no row */
+    int64_t most_viewers; /* of all reports, for the peak of the session; -1: none told */
+    uint64_t reports;     /* how many were made one; 0: no row */
 } rssq_row;
 
 rssq_rows *rssq_rows_new(void);

@@ -53,6 +53,14 @@ NULLABLE: dict[tuple[str, str], bool] = {
     ("billing/get_quota", "is_over_limit"): False,  # coalesce
     ("cache/get_backlog", "waiting"): False,  # count
     ("cache/get_backlog", "oldest_seconds"): True,  # none waits
+    ("capi/end_backend", "is_ended"): False,  # a function that never answers NULL
+    ("capi/move_heads", "is_mine"): False,  # EXISTS
+    ("capi/move_heads", "moved_at_us"): False,  # the clock
+    ("capi/move_heads", "versions"): False,  # coalesce
+    ("capi/open_writer", "backend_start"): False,  # of the process that asks; and so the next one
+    ("capi/open_writer", "pid"): False,
+    ("capi/store_stats", "is_mine"): False,  # EXISTS
+    ("capi/store_stats", "stream_ids"): False,  # coalesce
     ("events/archive", "aggregates"): False,  # count
     ("events/archive", "events"): False,  # count
     ("events/archive", "segments"): False,  # count

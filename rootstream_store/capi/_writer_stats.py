@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from rootstream_store.cache import Invalidate, keys
 from rootstream_store.capi._writer_session import Fenced, Note, WriterSession
@@ -23,8 +23,16 @@ class _StoredStats(Record, kw_only=True):
 
 _STORE = query("capi/store_stats", _StoredStats)
 
-Row = tuple[int, int, int, float, int, int]
-"""Stream, viewers, bitrate, frame rate, bytes, how many reports."""
+
+class _Row(NamedTuple):
+    stream_id: int
+    viewer_count: int
+    most_viewers: int
+    bitrate_kbps: int
+    fps: float
+    bytes_sent: int
+    reports: int
+    """How many were made one."""
 
 
 class StatsWriter:
@@ -35,7 +43,7 @@ class StatsWriter:
         self._rows = ffi.gc(lib.rssq_rows_new(), lib.rssq_rows_free)
         if self._rows == ffi.NULL:
             raise MemoryError
-        self._parts: list[list[Row]] = []
+        self._parts: list[list[_Row]] = []
         """What was taken out of them and is still to be stored, the last one first."""
         self._end = self._reports = self._stored = 0
         self.waiting = False
@@ -64,8 +72,10 @@ class StatsWriter:
                 self._parts[-1:] = [part[middle:], part[:middle]]
                 continue
             self._parts.pop()
-            self._stored += sum(row[5] for row in part if found and row[0] in found)
-            watched = [row[0] for row in part if row[1] >= 0 and found and row[0] in found]
+            self._stored += sum(row.reports for row in part if found and row.stream_id in found)
+            watched = [
+                row.stream_id for row in part if row.viewer_count >= 0 and found and row.stream_id in found
+            ]
             if watched:
                 self._store.after_commit(*(Invalidate(keys.viewers(stream_id)) for stream_id in watched))
             if not self._parts:
@@ -79,9 +89,10 @@ class StatsWriter:
         self._end = self._lib.rssq_rows_end(self._rows)
         self._lib.rssq_rows_take(self._rows, taken)
         rows = [
-            (
+            _Row(
                 row.stats.stream_id,
                 row.stats.viewer_count,
+                row.most_viewers,
                 row.stats.bitrate_kbps,
                 row.stats.fps,
                 row.stats.bytes_sent,
@@ -89,10 +100,10 @@ class StatsWriter:
             )
             for row in taken
         ]
-        self._reports, self._stored = sum(row[5] for row in rows), 0
+        self._reports, self._stored = sum(row.reports for row in rows), 0
         self._parts = [rows]
 
-    def _apply(self, rows: list[Row], note: Note) -> set[int] | None:
+    def _apply(self, rows: list[_Row], note: Note) -> set[int] | None:
         """The streams of the rows that were on air; None when the server refuses what they hold."""
         batch = self._session.stats_batch + 1
         on_air: set[int] = set()
@@ -104,11 +115,12 @@ class StatsWriter:
                 {
                     "writer": self._session.writer,
                     "batch": batch,
-                    "stream_ids": [row[0] for row in rows],
-                    "viewer_counts": [row[1] for row in rows],
-                    "bitrates_kbps": [row[2] for row in rows],
-                    "fps": [row[3] for row in rows],
-                    "bytes_sent": [row[4] for row in rows],
+                    "stream_ids": [row.stream_id for row in rows],
+                    "viewer_counts": [row.viewer_count for row in rows],
+                    "most_viewers": [row.most_viewers for row in rows],
+                    "bitrates_kbps": [row.bitrate_kbps for row in rows],
+                    "fps": [row.fps for row in rows],
+                    "bytes_sent": [row.bytes_sent for row in rows],
                 },
             )
             if stored is None or not stored.is_mine:

@@ -10,6 +10,6 @@ opened AS (
 )
 SELECT
     activity.pid::bigint AS pid,
-    activity.backend_start
+    coalesce(activity.backend_start, now()) AS backend_start
 FROM pg_stat_activity AS activity
 WHERE activity.pid = pg_backend_pid()

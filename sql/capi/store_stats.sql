@@ -1,5 +1,5 @@
--- What encoders report of many streams on air, once for each batch of a writer: a figure that is null stays as it is, bytes
--- are added. Answers the streams that were on air; is_mine false, and nothing is changed, where the checkpoint is not where
+-- What encoders report of many streams on air, once for each batch of a writer: a figure of -1, or a rate of 0, stays as it
+-- is, bytes are added. Answers the streams that were on air; is_mine false, and nothing is changed, where the checkpoint is not where
 -- the writer left it.
 WITH checkpoint AS (
     UPDATE queue_writers
@@ -13,6 +13,7 @@ given AS (
     SELECT
         figures.stream_id,
         nullif(figures.viewer_count, -1) AS viewer_count,
+        nullif(figures.most_viewers, -1) AS most_viewers,
         nullif(figures.bitrate_kbps, -1) AS bitrate_kbps,
         nullif(figures.fps, 0) AS fps,
         figures.bytes_sent
@@ -20,10 +21,11 @@ given AS (
         ROWS FROM (
             unnest(%(stream_ids)s::bigint[]),
             unnest(%(viewer_counts)s::bigint[]),
+            unnest(%(most_viewers)s::bigint[]),
             unnest(%(bitrates_kbps)s::bigint[]),
             unnest(%(fps)s::double precision[]),
             unnest(%(bytes_sent)s::bigint[])
-        ) AS figures (stream_id, viewer_count, bitrate_kbps, fps, bytes_sent)
+        ) AS figures (stream_id, viewer_count, most_viewers, bitrate_kbps, fps, bytes_sent)
     WHERE EXISTS (SELECT FROM checkpoint)
 ),
 open_sessions AS (
@@ -40,8 +42,8 @@ open_sessions AS (
 counted AS (
     UPDATE stream_sessions
     SET
-        peak_viewers = greatest(stream_sessions.peak_viewers, given.viewer_count),
-        total_viewers = greatest(stream_sessions.total_viewers, given.viewer_count),
+        peak_viewers = greatest(stream_sessions.peak_viewers, given.most_viewers),
+        total_viewers = greatest(stream_sessions.total_viewers, given.most_viewers),
         total_bytes_sent = stream_sessions.total_bytes_sent + given.bytes_sent
     FROM open_sessions
     INNER JOIN given ON open_sessions.stream_id = given.stream_id

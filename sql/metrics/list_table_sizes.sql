@@ -6,7 +6,8 @@ SELECT
 FROM unnest(ARRAY[
     'users', 'sessions', 'streams', 'stream_sessions', 'recordings', 'billing_accounts', 'usage_logs',
     'aggregates', 'event_log', 'event_segments', 'event_seals', 'event_erased', 'event_erasures', 'snapshots',
-    'subscriptions', 'subscription_members', 'parked_events', 'cache_invalidations', 'schema_migrations'
+    'subscriptions', 'subscription_members', 'parked_events', 'cache_invalidations', 'queue_writers',
+    'rejected_events', 'schema_migrations'
 ]) AS names (name)
 -- Partitions come and go by month; their sum is what grows.
 CROSS JOIN LATERAL (

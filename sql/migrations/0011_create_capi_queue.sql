@@ -9,9 +9,7 @@ CREATE TABLE queue_writers (
     stats_batch bigint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT queue_writers_pkey PRIMARY KEY (writer),
-    CONSTRAINT queue_writers_events_position_range CHECK (events_position >= 0),
-    CONSTRAINT queue_writers_stats_batch_range CHECK (stats_batch >= 0)
+    CONSTRAINT queue_writers_pkey PRIMARY KEY (writer)
 ) WITH (fillfactor = 50); -- a row moves with every batch: room on the page, so that each is a HOT update
 
 COMMENT ON TABLE queue_writers IS 'One row for each store that native code has opened. It moves in the transaction that writes what the queue held: a writer that lost the answer to its COMMIT finds here whether it was applied.';

@@ -27,7 +27,9 @@ snapshots,
 subscriptions,
 subscription_members,
 parked_events,
-cache_invalidations
+cache_invalidations,
+queue_writers,
+rejected_events
 TO rootstream_app;
 
 -- An event stays as it was written, and a head row stays as long as its events.

@@ -32,6 +32,8 @@ snapshots,
 subscriptions,
 subscription_members,
 parked_events,
+queue_writers,
+rejected_events,
 schema_migrations
 TO rootstream_readonly;
 

@@ -44,6 +44,8 @@ class Plan:
 
 # Areas and queries without a plan worth guarding.
 EXEMPT: Final = {
+    "capi/end_backend": "reads the processes of the server, no table",
+    "capi/open_writer": "reads all of a table of one row for each store that is open",
     "events/copy_events": "COPY has no plan",
     "events/archive": "calls a function that moves what the queries before it found",
     "events/erase": "calls a function, the data it is asked for decide what it reads",
@@ -216,6 +218,23 @@ _TOGETHER: Final[dict[str, Any]] = {
 }
 
 
+_WRITER: Final[dict[str, Any]] = {
+    "writer": UUID(int=7),
+    "from_position": 75_000,
+    "to_position": 76_000,
+    "events_position": 75_000,
+    "stats_batch": 1000,
+    "sqlstate": None,
+}
+_STATS: Final[dict[str, Any]] = {
+    "batch": 1001,
+    "stream_ids": [BUSY_STREAM, LIVE_STREAM],
+    "viewer_counts": [7, -1],
+    "most_viewers": [9, -1],
+    "bitrates_kbps": [-1, 6000],
+    "fps": [60.0, 0.0],
+    "bytes_sent": [1000, 1000],
+}
 _ARCHIVED: Final[dict[str, object]] = {"aggregate_id": ARCHIVED_AGGREGATE, "since": None}
 _LOG: Final = {"event_log_position_idx", "event_segments_covers_idx", "event_segments_first_position_idx"}
 # Of a range: the events wherever they are, and what was erased of them.
@@ -248,6 +267,18 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "cache/delete_outdated_invalidations": _one("cache_invalidations_pkey", rows=2000, age=timedelta(0)),
     "cache/get_backlog": _one("cache_invalidations_pkey", rows=100),
     "cache/list_invalidations": _one("cache_invalidations_pkey", rows=100),
+    "capi/close_writer": _one("queue_writers_pkey", **_WRITER),
+    "capi/discard_rejected": _one("rejected_events_pkey", rejected_id=2500),
+    "capi/list_rejected": _pages("rejected_events_pkey", after_id=2500),
+    "capi/lock_writer": _one("queue_writers_pkey", rows=2, **_WRITER),
+    # The row of the writer, and two of three head rows, which are there already.
+    "capi/move_heads": _one("aggregates_pkey", "queue_writers_pkey", rows=3, **_TOGETHER, **_WRITER),
+    "capi/reject": _one(rows=0, event_data=b"{", **_WRITER),
+    "capi/reset_writer": _one("queue_writers_pkey", **_WRITER),
+    # The row of the writer; of two streams the session, locked and then written, and the stream.
+    "capi/store_stats": _one(
+        "queue_writers_pkey", "stream_sessions_open_key", "streams_pkey", rows=8, **_STATS, **_WRITER
+    ),
     "events/append_any": _one("aggregates_pkey"),
     "events/append_exact": _one("aggregates_pkey"),
     "events/append_existing": _one("aggregates_pkey"),

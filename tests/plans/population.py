@@ -226,6 +226,16 @@ _STATEMENTS: Final = (
     FROM generate_series(1, 5000) AS n
     """,
     "INSERT INTO cache_invalidations (key) SELECT 'user:' || n FROM generate_series(1, 20000) AS n",
+    """
+    INSERT INTO queue_writers (writer, events_position, stats_batch)
+    SELECT lpad(n::text, 32, '0')::uuid, 75000, 1000
+    FROM generate_series(1, 4000) AS n
+    """,
+    """
+    INSERT INTO rejected_events (writer, aggregate_type, aggregate_id, event_type, event_data, error_text)
+    SELECT '00000000-0000-0000-0000-000000000001', 'stream', n::text, 'E', '{', 'is not JSON'
+    FROM generate_series(1, 5000) AS n
+    """,
     "ANALYZE",
 )
 

@@ -18,7 +18,10 @@ __all__ = ["CAPI", "HERE", "SOURCES", "Queue", "compile_c", "load"]
 
 HERE = Path(__file__).parent
 CAPI = HERE.parents[2] / "capi"
-SOURCES = [CAPI / f"{name}.c" for name in ("ring", "park", "queue", "batch", "copy", "check", "coalesce")]
+SOURCES = [
+    CAPI / f"{name}.c"
+    for name in ("ring", "park", "queue", "queue_writer", "batch", "copy", "check", "coalesce")
+]
 _STRICT = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g")
 
 _PRODUCERS = """

@@ -99,7 +99,8 @@ enum { RSSQ_EVENTS = 1, RSSQ_STATS = 2, RSSQ_FLUSHING = 4, RSSQ_STOPPING = 8 };
 
 /* Sleeps until there is something to do, at most timeout_us (negative: no limit). `wanted`: RSSQ_EVENTS, RSSQ_STATS or both;
  * what is not wanted wakes nobody, until its ring is half full. With events there it naps for nap_us, so that more come
- * together, unless somebody flushes or a ring fills up. Any of the bits above. */
+ * together, unless somebody flushes or a ring fills up; for a tenth of a second after that it looks every nap_us, and
+ * only then has itself woken. Any of the bits above. */
 int rssq_queue_wait(rssq_queue *queue, int wanted, int64_t timeout_us, int64_t nap_us);
 /* Sleeps for so long, unless the writer is told to stop: for pauses between attempts. Whether it is. */
 int rssq_queue_pause(rssq_queue *queue, int64_t timeout_us);

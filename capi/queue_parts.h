@@ -40,6 +40,7 @@ struct rssq_queue {
     rssq_lane events;
     char gap_4[LINE];
     rssq_lane stats;
+    int64_t warm_until; /* the writer's: until then it looks by itself every few milliseconds */
     _Atomic uint64_t batches;
     _Atomic uint64_t reconnects;
     _Atomic int is_gone; /* the writer */

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#define WARM_US 100000
+
 static int state_of(rssq_queue *queue)
 {
     return (rssq_ring_ready(queue->events.ring) ? RSSQ_EVENTS : 0) | (rssq_ring_ready(queue->stats.ring) ? RSSQ_STATS : 0) |
@@ -22,28 +24,47 @@ static int has_work(rssq_queue *queue, int wanted)
     return (state & (wanted | RSSQ_FLUSHING | RSSQ_STOPPING)) != 0 || is_full;
 }
 
+/* Sleeps where only who has a reason disturbs it: no producer pays for a wake-up. */
+static void nap(rssq_queue *queue, int64_t nap_us)
+{
+    const uint32_t seen = rssq_park_enter(&queue->hurry);
+
+    if (has_work(queue, 0))
+        rssq_park_leave(&queue->hurry);
+    else
+        rssq_park_sleep(&queue->hurry, seen, nap_us);
+}
+
 int rssq_queue_wait(rssq_queue *queue, int wanted, int64_t timeout_us, int64_t nap_us)
 {
-    uint32_t seen;
+    const int64_t until = rssq_now_us() + timeout_us;
+    int64_t now = until - timeout_us;
+    int has_napped = 0;
 
-    if (!has_work(queue, wanted)) {
-        seen = rssq_park_enter(&queue->work);
+    /* For a while after there was something it looks by itself: who comes often never pays for a wake-up. */
+    while (nap_us > 0 && now < queue->warm_until && !has_work(queue, wanted) && (timeout_us < 0 || now < until)) {
+        nap(queue, nap_us);
+        has_napped = 1;
+        now = rssq_now_us();
+    }
+    if (!has_work(queue, wanted) && (timeout_us < 0 || now < until)) {
+        const uint32_t seen = rssq_park_enter(&queue->work);
+
+        has_napped = 0;
         atomic_store(&queue->events.is_awaited, (wanted & RSSQ_EVENTS) != 0);
         atomic_store(&queue->stats.is_awaited, (wanted & RSSQ_STATS) != 0);
         if (has_work(queue, wanted))
             rssq_park_leave(&queue->work);
         else
-            rssq_park_sleep(&queue->work, seen, timeout_us);
+            rssq_park_sleep(&queue->work, seen, timeout_us < 0 ? -1 : until - now);
         atomic_store(&queue->events.is_awaited, 0);
         atomic_store(&queue->stats.is_awaited, 0);
     }
-    if (nap_us <= 0 || (state_of(queue) & RSSQ_EVENTS) == 0)
-        return state_of(queue);
-    seen = rssq_park_enter(&queue->hurry);
-    if (has_work(queue, 0))
-        rssq_park_leave(&queue->hurry);
-    else
-        rssq_park_sleep(&queue->hurry, seen, nap_us);
+    if ((state_of(queue) & (RSSQ_EVENTS | RSSQ_STATS)) != 0) {
+        queue->warm_until = rssq_now_us() + WARM_US;
+        if (nap_us > 0 && !has_napped && (state_of(queue) & RSSQ_EVENTS) != 0)
+            nap(queue, nap_us);
+    }
     return state_of(queue);
 }
 

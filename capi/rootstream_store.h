@@ -241,6 +241,8 @@ typedef struct rss_health {
 /* Asks both servers now how they are. A server that is down is told in `health`, not by an error. Waits at most
  * for about twice connect_timeout (2 s) for each address. */
 int rss_get_health(rss_store *store, rss_health *health);
+/* Goes into Python and back, and does nothing there: what every other call costs at least. For measuring. */
+int rss_noop(rss_store *store);
 /* All that Store.health() tells, as a JSON object. health_json: rss_free. */
 int rss_get_health_json(rss_store *store, char **health_json);
 

@@ -94,6 +94,11 @@ int rss_close(rss_store *store, int64_t timeout_ms)
     return rssi_leave(&guard, code);
 }
 
+int rss_noop(rss_store *store)
+{
+    return rssi_call(store, RSSI_FN_noop, NULL);
+}
+
 int rss_get_health(rss_store *store, rss_health *health)
 {
     return rssi_call(store, RSSI_FN_get_health, health);

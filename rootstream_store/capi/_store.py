@@ -11,7 +11,7 @@ from rootstream_store.errors import SettingsError
 from rootstream_store.settings import Settings
 from rootstream_store.store import Store
 
-__all__ = ["close_store", "get_health", "get_health_json", "open_embedded", "open_store"]
+__all__ = ["close_store", "get_health", "get_health_json", "noop", "open_embedded", "open_store"]
 
 _OFF = -1  # RSS_OFF
 
@@ -48,6 +48,10 @@ def open_embedded(path: str | None, **options: Any) -> Store:
 def close_store(store: Store, timeout_ms: int) -> None:
     """Closes it; waits so long, at most 5 s, for the pool's own threads."""
     store.close(timeout=5.0 if timeout_ms < 0 else min(5.0, timeout_ms / 1000))
+
+
+def noop(store: Store) -> None:
+    """Nothing: for measuring what the way here costs."""
 
 
 def get_health(store: Store) -> _Health:

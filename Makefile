@@ -9,7 +9,7 @@ BIN := .venv/bin
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage lint check bench bench-events bench-cache capi install abi format wheel clean venv
+.PHONY: help demo test coverage lint check bench bench-events bench-cache bench-capi capi install abi format wheel clean venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/make \1 | \2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -17,6 +17,7 @@ help: ## list the targets
 
 demo: venv ## play a broadcast evening on real servers and check the outcome
 	@$(BIN)/rootstream-store demo $(ARGS)
+	@$(BIN)/python capi/examples/run_streamer.py
 
 test: venv ## run the tests on real servers
 	@$(BIN)/pytest -n auto --maxprocesses=4 $(ARGS)
@@ -54,6 +55,9 @@ abi: capi ## write the dump that the ABI is compared with; needs abidw (libabiga
 	@abidw --no-corpus-path --no-comp-dir-path --no-show-locs --no-elf-needed --drop-private-types \
 		--exported-interfaces-only --headers-dir capi build/capi/lib/librootstream_store.so.1 \
 		> build/capi/dump.abi && mv build/capi/dump.abi capi/abi/rootstream_store-1.abi
+
+bench-capi: venv ## measure the C library beside Python and libpq
+	@$(BIN)/python -m tests.benchmarks.capi $(ARGS)
 
 format: venv ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix

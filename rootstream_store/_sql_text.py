@@ -6,6 +6,7 @@ rule for where a statement ends: a semicolon outside quotes, comments, parenthes
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -68,19 +69,36 @@ _WORD = re.compile(r"[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*")
 _NUMBER = re.compile(r"\$?[0-9](?:[0-9A-Za-z_\x80-\U0010ffff]|\.[0-9])*")
 
 
+# What begins no other token than itself, and what begins a word and never a constant.
+_SYMBOLS = frozenset("(),.;:=<>+*%[]{}?!&|^~#@")
+_WORD_STARTS = frozenset("acdfghijklmopqrstvwyzACDFGHIJKLMOPQRSTVWYZ_")
+
+
 def tokens(text: str) -> Iterator[Token]:
     """The tokens of `text` in order, with comments. Never raises: what is not closed runs to the end."""
+    return iter(_tokens(text))
+
+
+# Each query is looked at several times when it is loaded, one query after the other.
+@functools.lru_cache(maxsize=4)
+def _tokens(text: str) -> tuple[Token, ...]:
+    found = []
     at = 0
     while at < len(text):
         if space := _SPACE.match(text, at):
             at = space.end()
             continue
         token = _token(text, at)
-        yield token
+        found.append(token)
         at = token.end
+    return tuple(found)
 
 
 def _token(text: str, at: int) -> Token:
+    if text[at] in _SYMBOLS:
+        return Token("symbol", at, at + 1)
+    if text[at] in _WORD_STARTS and (match := _WORD.match(text, at)):
+        return Token("word", at, match.end())
     if match := _LINE_COMMENT.match(text, at):
         return Token("comment", at, match.end())
     if text.startswith("/*", at):

@@ -28,7 +28,7 @@ _GROUPS = {
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="make bench-capi",
-        description="The C library beside the same calls from Python and beside libpq. Ratios are what to read.",
+        description="The C library beside the same calls from Python and libpq. Ratios are what to read.",
     )
     add_options(parser, _GROUPS)
     arguments = parser.parse_args()

@@ -7,6 +7,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psycopg_binary
@@ -111,16 +112,16 @@ def run_threads(bench: Bench) -> None:
     rows: dict[str, dict[str, float]] = {}
     with _windows(bench) as native:
         for threads in (1, 2, 4, 8):
-            ways = {
-                "python": lambda threads=threads: _python(bench.store, bench.user_id, threads, _SECONDS),
-                "native": lambda threads=threads: native.ask("get", threads, _SECONDS),
-            }
-            found = _shuffled(ways, bench.rounds(20))
+            found = _shuffled(
+                {
+                    "python": partial(_python, bench.store, bench.user_id, threads, _SECONDS),
+                    "native": partial(native.ask, "get", threads, _SECONDS),
+                },
+                bench.rounds(20),
+            )
+            base = found["python"]["per_second"]
             for name, row in found.items():
-                rows[f"{threads} {name}"] = {
-                    **row,
-                    "ratio": row["per_second"] / found["python"]["per_second"],
-                }
+                rows[f"{threads} {name}"] = {**row, "ratio": row["per_second"] / base}
             bench.target(
                 f"calls a second, {threads} native threads beside Python's",
                 1.0,

@@ -1,6 +1,6 @@
 /* The asynchronous path, measured call by call.
  *
- *     enqueue burst PRODUCERS SECONDS         as many as the queue has room for, then a pause
+ *     enqueue burst PRODUCERS SECONDS         2,000 from each, then a pause until they are stored
  *     enqueue paced PRODUCERS RATE SECONDS    RATE a second from each producer, which sleeps in between
  *     enqueue durable PRODUCERS EVENTS        as fast as they become durable (RSS_QUEUE_WAIT)
  */
@@ -69,7 +69,8 @@ static void *produce(void *argument)
         } else {
             for (i = 0; i < BURST; i++)
                 append(by, aggregate_id);
-            sleep_until(now_ns() + 30000000);
+            must(rss_flush(store, 30000), "rss_flush"); /* until there is room again */
+            sleep_until(now_ns() + 10000000);
         }
     }
     return NULL;

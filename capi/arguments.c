@@ -35,15 +35,26 @@ static PyObject *refuse(PyObject *name, const char *rule)
     return NULL;
 }
 
+/* RSS_KEEP is no address: where there is nothing to keep it is refused, as anything else that is no text. */
+static PyObject *refuse_keep(void)
+{
+    Py_XDECREF(PyObject_CallFunction(invalid, "ss", "text", "must not be RSS_KEEP: this value is not one that can be left"));
+    return NULL;
+}
+
 /* Bytes that are no UTF-8 become what Python's own checks refuse, with the name of the value. */
 static PyObject *text(const char *given)
 {
+    if (given == RSS_KEEP)
+        return refuse_keep();
     return given == NULL ? Py_NewRef(Py_None)
                          : PyUnicode_DecodeUTF8(given, (Py_ssize_t)strlen(given), "surrogateescape");
 }
 
 static PyObject *uuid(PyObject *name, const char *given)
 {
+    if (given == RSS_KEEP)
+        return refuse_keep();
     return given == NULL ? Py_NewRef(Py_None) : PyObject_CallFunction(make_uuid, "Oy", name, given);
 }
 
@@ -79,7 +90,16 @@ static void read_struct(void *to, const void *defaults, size_t size, const char 
 
 static PyObject *json(const char *given)
 {
+    if (given == RSS_KEEP)
+        return refuse_keep();
     return given == NULL ? Py_NewRef(Py_None) : PyBytes_FromString(given);
+}
+
+static PyObject *bytes(PyObject *name, const char *given, size_t size)
+{
+    if (size > (size_t)PY_SSIZE_T_MAX || (given == NULL && size > 0))
+        return refuse(name, "has a size that its bytes cannot have");
+    return PyBytes_FromStringAndSize(given, (Py_ssize_t)size);
 }
 
 static PyObject *number_or_none(int64_t number)
@@ -111,6 +131,9 @@ static PyObject *field_name(PyObject *list, int64_t index, const char *field)
     return list == NULL ? PyUnicode_FromString(field) : PyUnicode_FromFormat("%U[%lld].%s", list, (long long)index, field);
 }
 
+/* Nothing more is asked of Python once it has raised. */
+#define UNLESS_FAILED(make) (PyErr_Occurred() ? NULL : (make))
+
 static PyObject *new_event(const char *given, PyObject *list, int64_t index)
 {
     static const rss_new_event defaults = RSS_NEW_EVENT_INIT;
@@ -120,13 +143,13 @@ static PyObject *new_event(const char *given, PyObject *list, int64_t index)
     if (name == NULL)
         return NULL;
     read_struct(&event, &defaults, sizeof event, given);
-    values[0] = text(event.event_type);
-    values[1] = json(event.data_json);
-    values[2] = json(event.metadata_json);
-    values[3] = number_or_none(event.user_id);
-    values[4] = uuid(name, event.event_id);
-    values[5] = text(event.correlation_id);
-    values[6] = text(event.causation_id);
+    values[0] = UNLESS_FAILED(text(event.event_type));
+    values[1] = UNLESS_FAILED(json(event.data_json));
+    values[2] = UNLESS_FAILED(json(event.metadata_json));
+    values[3] = UNLESS_FAILED(number_or_none(event.user_id));
+    values[4] = UNLESS_FAILED(uuid(name, event.event_id));
+    values[5] = UNLESS_FAILED(text(event.correlation_id));
+    values[6] = UNLESS_FAILED(text(event.causation_id));
     Py_DECREF(name);
     return tuple(values, 7);
 }
@@ -140,12 +163,13 @@ static PyObject *usage_entry(const char *given, PyObject *list, int64_t index)
     if (name == NULL)
         return NULL;
     read_struct(&entry, &defaults, sizeof entry, given);
-    values[0] = PyLong_FromLongLong(entry.user_id);
-    values[1] = text(entry.event_type);
-    values[2] = number_or_none(entry.stream_id);
-    values[3] = PyLong_FromLongLong(entry.bytes_transferred);
-    values[4] = PyLong_FromLongLong(entry.duration_seconds);
-    values[5] = entry.created_at == RSS_NONE ? Py_NewRef(Py_None) : in_years(name, rssi_time_in(entry.created_at));
+    values[0] = UNLESS_FAILED(PyLong_FromLongLong(entry.user_id));
+    values[1] = UNLESS_FAILED(text(entry.event_type));
+    values[2] = UNLESS_FAILED(number_or_none(entry.stream_id));
+    values[3] = UNLESS_FAILED(PyLong_FromLongLong(entry.bytes_transferred));
+    values[4] = UNLESS_FAILED(PyLong_FromLongLong(entry.duration_seconds));
+    values[5] = UNLESS_FAILED(entry.created_at == RSS_NONE ? Py_NewRef(Py_None)
+                                                           : in_years(name, rssi_time_in(entry.created_at)));
     Py_DECREF(name);
     return tuple(values, 6);
 }
@@ -218,7 +242,7 @@ PyObject *rssi_argument(const struct rssi_function *function, int number, struct
         return span(name, va_arg(arguments->list, int64_t));
     case 'y':
         string = va_arg(arguments->list, const void *);
-        return PyBytes_FromStringAndSize(string, (Py_ssize_t)va_arg(arguments->list, size_t));
+        return bytes(name, string, va_arg(arguments->list, size_t));
     case 'z':
         string = (const char *)va_arg(arguments->list, const unsigned char *);
         return string == NULL ? Py_NewRef(Py_None) : PyBytes_FromStringAndSize(string, RSS_HASH_SIZE);

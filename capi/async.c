@@ -146,7 +146,7 @@ static int code_of(int result)
 static int measure(const char *text, const char *field, rssq_part *part)
 {
     part->data = text;
-    part->size = text == NULL ? 0 : strlen(text);
+    part->size = text == NULL || text == RSS_KEEP ? 0 : strlen(text);
     if (part->size == 0 || part->size > MOST_NAME_BYTES)
         return invalid(field, "must be 1 to 255 characters");
     return RSS_OK;
@@ -154,6 +154,8 @@ static int measure(const char *text, const char *field, rssq_part *part)
 
 static int measure_json(const char *text, const char *field, rssq_part *part)
 {
+    if (text == RSS_KEEP)
+        return invalid(field, "must not be RSS_KEEP");
     part->data = text;
     part->size = strlen(text);
     return part->size > RSSQ_MAX_PAYLOAD ? invalid(field, "may be at most 1048576 bytes of JSON") : RSS_OK;

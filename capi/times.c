@@ -104,7 +104,7 @@ int rssi_date_out(PyObject *day, int64_t *microseconds)
 static int split(int64_t microseconds, int64_t *days, int64_t *rest)
 {
     *days = microseconds / DAY - (microseconds % DAY < 0);
-    *rest = microseconds - *days * DAY;
+    *rest = microseconds % DAY + (microseconds % DAY < 0 ? DAY : 0);
     return *days >= days_of(1, 1, 1) && *days <= days_of(9999, 12, 31);
 }
 

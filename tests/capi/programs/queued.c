@@ -4,11 +4,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Every allocation of a thread that asks for it is counted. */
+/* The allocations of each thread are counted, but where a sanitizer has its own. */
+static __thread int allocations;
+#ifndef __SANITIZE_ADDRESS__
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);
-static __thread int allocations;
 
 void *malloc(size_t size)
 {
@@ -27,6 +28,7 @@ void *realloc(void *memory, size_t size)
     allocations++;
     return __libc_realloc(memory, size);
 }
+#endif
 
 static rss_store *open_queue(int64_t bytes, int policy, int64_t wait_ms)
 {

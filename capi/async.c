@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "check.h"
+#include "payload.h"
 #include "queue.h"
 
 #define EVENT_BYTES ((int64_t)4 << 20) /* of room by default */

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "check.h"
+#include "payload.h"
 
 rssq_batch *rssq_batch_new(void)
 {

@@ -70,6 +70,7 @@ def parse(url: str) -> Target:
         # redis-py takes database 0 for a path that is not a number: someone else's data.
         if scheme != "unix" and not re.fullmatch(r"/?|/[0-9]+", path):
             raise SettingsError(f"redis_url has a path that is not a database number: {shown}")
+        _check_host(parts.hostname or "", shown)
         return Target(kind="one", scheme=scheme, plain_url=url)
     return _parse_several(parts, kind, scheme, path, shown)
 
@@ -120,7 +121,15 @@ def _address(text: str, port: int, shown: str) -> Address:
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:]+)(?::([0-9]{1,5}))?", unquote(text))
     if not found or not 0 < int(found[2] or port) < 65536:
         raise SettingsError(f"redis_url must list host:port, separated by commas, not {shown}")
+    _check_host(found[1], shown)
     return found[1].strip("[]"), int(found[2] or port)
+
+
+def _check_host(host: str, shown: str) -> None:
+    try:
+        host.encode("idna")
+    except UnicodeError:  # the socket would raise it at every call
+        raise SettingsError(f"redis_url has a host that can be no name: {shown}") from None
 
 
 def safe_url(url: str) -> str:

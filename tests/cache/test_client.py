@@ -49,6 +49,8 @@ def client(own_valkey: OwnValkey) -> Iterator[redis.Redis]:
         "redis://localhost/0?password=s3cret&nonsense=1",
         "redis://[::1:s3cret@localhost",
         "unix://:s3cret@",
+        f"redis://:s3cret@{'l' * 64}.example",
+        "redis://:s3cret@a..example",
     ],
 )
 def test_a_url_that_cannot_work_is_named_without_its_password(url: str) -> None:

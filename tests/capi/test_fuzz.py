@@ -89,3 +89,26 @@ def test_the_queue_under_sanitizers(env: dict[str, str], test: str) -> None:
     env["ROOTSTREAM_STORE_ALLOCATOR"] = "malloc"
     done = run(sanitized(PROGRAMS / "queued.c"), test, env=env, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+
+
+def test_a_leak_would_be_found(env: dict[str, str], tmp_path: Path) -> None:
+    source = tmp_path / "leaks.c"
+    source.write_text(
+        """
+#include "check.h"
+int main(void)
+{
+    rss_store *store = open_store(1);
+    char *text = NULL;
+
+    EXPECT(RSS_OK, rss_get_health_json(store, &text));
+    text = NULL; /* never given back */
+    return rss_close(store, 5000);
+}
+"""
+    )
+    env["ROOTSTREAM_STORE_ALLOCATOR"] = "malloc"
+    done = run(sanitized(source), env=env, timeout=120)
+    assert done.returncode == 99
+    assert "detected memory leaks" in done.stderr
+    assert "rss_get_health_json" in done.stderr

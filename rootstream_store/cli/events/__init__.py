@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser"]
 
-_COMMANDS = ("tail", "show", "lag", "rebuild", "verify", "seal", "archive", "erase")
+_COMMANDS = ("tail", "show", "lag", "rejected", "rebuild", "verify", "seal", "archive", "erase")
 """Modules of this package, in the order of --help."""
 
 

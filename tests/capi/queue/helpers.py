@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 CAPI = HERE.parents[2] / "capi"
 SOURCES = [
     CAPI / f"{name}.c"
-    for name in ("ring", "park", "queue", "queue_writer", "batch", "copy", "check", "coalesce")
+    for name in ("ring", "park", "queue", "queue_writer", "batch", "copy", "payload", "coalesce")
 ]
 _STRICT = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g")
 

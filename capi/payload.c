@@ -1,4 +1,4 @@
-#include "check.h"
+#include "payload.h"
 
 #include <stdint.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* What may be stored as an event, checked before the server is asked: it would refuse a whole batch for one, and it does not
  * know all rules of the event log. Internal to the library. */
-#ifndef ROOTSTREAM_CHECK_H
-#define ROOTSTREAM_CHECK_H
+#ifndef ROOTSTREAM_PAYLOAD_H
+#define ROOTSTREAM_PAYLOAD_H
 
 #include <stddef.h>
 

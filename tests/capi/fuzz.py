@@ -132,9 +132,7 @@ def _call(result: str, name: str, parameters: list[str]) -> str:
         elif type_ == "int64_t" and label == "timeout_ms":
             arguments.append("short_time()")
         elif name == "rss_close":
-            arguments.append(
-                "below(4) ? stores[2 + below(2)] : below(2) ? NULL : (rss_store *)(uintptr_t)roll()"
-            )
+            arguments.append("closed_store()")
         elif type_ == "const char *" and (name in ("rss_open", "database_manager_init") or label == "host"):
             arguments.append("any_url()")
         elif type_ == "const char *" and not name.startswith("rss_"):

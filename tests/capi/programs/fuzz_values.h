@@ -74,6 +74,12 @@ static rss_store *any_store(void)
     return which < 6 ? stores[2 + below(2)] : stores[below(2)];
 }
 
+/* Never one that the others use. */
+static rss_store *closed_store(void)
+{
+    return below(4) ? stores[2 + below(2)] : below(2) ? NULL : (rss_store *)(uintptr_t)roll();
+}
+
 static const char *any_text(void)
 {
     static const char *const texts[] = {

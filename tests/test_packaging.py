@@ -16,6 +16,18 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# Of the C library; a wheel holds no symbolic links.
+NATIVE = [
+    "include/rootstream_legacy.h",
+    "include/rootstream_store.h",
+    "lib/cmake/rootstream_store/rootstream_store-config-version.cmake",
+    "lib/cmake/rootstream_store/rootstream_store-config.cmake",
+    "lib/librootstream_store.so",
+    "lib/librootstream_store.so.1",
+    "lib/pkgconfig/rootstream_store.pc",
+]
+
+
 def run(*command: str | Path, cwd: Path | None = None, answer: str = "") -> None:
     """Runs it with the checkout not on its path; fails with what it printed when the status is not 0."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -44,8 +56,20 @@ def outside() -> Iterator[Path]:
         yield Path(directory)
 
 
-def build_wheel(directory: Path) -> Path:
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", directory, ROOT)
+def build_wheel(directory: Path, capi: str = "1") -> Path:
+    """`capi`: "1" fails where the C library cannot be built, "0" leaves it out."""
+    run(
+        "env",
+        f"ROOTSTREAM_STORE_CAPI={capi}",
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        directory,
+        ROOT,
+    )
     (wheel,) = directory.glob("*.whl")
     return wheel
 
@@ -61,10 +85,21 @@ def test_the_wheel_holds_package_sql_and_licence_and_no_more(outside: Path) -> N
         for path in (ROOT / "rootstream_store").rglob("*")
         if path.suffix == ".py" or path.name == "py.typed"
     ]
-    assert sorted(package) == sorted(modules + [f"rootstream_store/sql/{name}" for name in sql_files()])
+    native = [f"rootstream_store/capi/native/{name}" for name in NATIVE]
+    sql = [f"rootstream_store/sql/{name}" for name in sql_files()]
+    assert sorted(package) == sorted(modules + sql + native)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "Requires-Python: >=3.11" in text
     assert "Provides-Extra: embedded" in text
+
+
+def test_a_wheel_with_the_library_fits_one_platform_and_one_without_it_all(outside: Path) -> None:
+    (outside / "with").mkdir()
+    (outside / "without").mkdir()
+    assert build_wheel(outside / "without", "0").name.endswith("-py3-none-any.whl")
+    name = build_wheel(outside / "with").name
+    assert f"-cp{sys.version_info[0]}{sys.version_info[1]}-" in name
+    assert "none-any" not in name
 
 
 @pytest.mark.timeout(600)  # downloads the dependencies where pip has them not yet

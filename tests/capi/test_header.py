@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from .header import functions
 from .native import CAPI, WARNINGS, have, library
 
 COMPILERS = [
@@ -80,6 +81,45 @@ def test_headers_map_and_library_name_the_same_functions() -> None:
     assert declared == mapped == {symbol.partition("@")[0] for symbol in symbols}
     legacy = {name for name in declared if not name.startswith("rss_")}
     assert len(legacy) == 12
+
+
+# The letters of functions.def, by the parameters of the header that may stand for them. C does not check what
+# is passed through "...": a letter that says int64_t where an int comes would read something else.
+LETTERS = {
+    "int64_t": "lnktmwe",
+    "double": "fh",
+    "int": "bg",
+    "const char *": "svju",
+    "const void *": "y",
+    "size_t": "y",
+    "const unsigned char *": "z",
+    "const rss_new_event *": "NE",
+    "const rss_usage_entry *": "U",
+}
+
+
+def test_the_letters_fit_the_parameters() -> None:
+    checked = 0
+    special = {"session_list_active", "query", "migration_status", "event_append_many", "usage_log_many"}
+    for name, parameters in re.findall(
+        r"^\w+ \*?rss_(\w+)\(rss_\w+ \*\w+(?:, )?([^)]*)\);", text_of("rootstream_store.h"), re.MULTILINE
+    ):
+        function = functions().get(name)
+        if function is None or name in special:
+            continue
+        given = [parameter.strip() for parameter in " ".join(parameters.split()).split(",")]
+        for letter, argument in function.arguments:
+            kind = re.sub(r"\w+$", "", given.pop(0)).strip()
+            assert letter in LETTERS[kind], (name, argument, kind)
+            if letter == "y":
+                assert re.sub(r"\w+$", "", given.pop(0)).strip() == "size_t", name
+        # What is left are outputs: pointers to what is not const, and the sizes of buffers.
+        for parameter in given:
+            assert (
+                parameter == "" or ("*" in parameter and "const" not in parameter) or "_size" in parameter
+            ), name
+        checked += 1
+    assert checked > 80
 
 
 def test_the_library_names_itself_and_stays_loaded() -> None:

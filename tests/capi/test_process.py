@@ -68,6 +68,25 @@ print("ok")
 """
 
 
+WITH_THE_LOCK = """
+import ctypes, sys, threading, time
+native = ctypes.PyDLL(sys.argv[1])  # calls without giving Python's lock up
+store = ctypes.c_void_p()
+assert native.rss_open(None, None, None, ctypes.byref(store)) == 0
+sql = b"SELECT pg_sleep(0.3)"
+sleep = threading.Thread(target=native.rss_query_json, args=(store, sql, None, None, None))
+sleep.start()
+time.sleep(0.1)
+assert native.rss_close(store, ctypes.c_int64(5000)) == 0
+sleep.join()
+print("ok")
+"""
+
+
+def test_a_python_host_that_keeps_its_lock(servers_env: dict[str, str]) -> None:
+    assert_ok(run(sys.executable, "-c", WITH_THE_LOCK, str(library()), env=servers_env))
+
+
 def pythons() -> Iterator[str]:
     yield sys.executable
     yield os.path.realpath(sys.executable)  # the base interpreter, without the package

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
-from cffi import FFI  # type: ignore[import-untyped]  # it has no types
+from cffi import FFI
 
 from rootstream_store import Store
 from rootstream_store.capi._writer import Writer

@@ -17,7 +17,7 @@ import build_capi  # noqa: E402  # lies at the top of the checkout
 
 
 def main() -> int:
-    """Arguments are those of streamer.c. Without a C compiler nothing is run, which is said and no failure."""
+    """Arguments are those of streamer.c. Without a C compiler nothing is run, which is told and no error."""
     compiler = shlex.split(os.environ.get("CC") or "cc")
     if shutil.which(compiler[0]) is None:
         print(f"no C compiler ({compiler[0]}): the example in C, capi/examples/streamer.c, is not run")

@@ -33,7 +33,7 @@ static struct rssi_field stream[] = {
 static struct rssi_field stream_session[] = {
     FLAG(stream_session, is_recorded), INT(stream_session, stream_id), INT(stream_session, id),
     TIME(stream_session, session_start), TIME(stream_session, session_end), INT(stream_session, total_viewers),
-    INT(stream_session, peak_viewers), INT(stream_session, total_bytes_sent),
+    INT(stream_session, peak_viewers), INT(stream_session, unique_viewers), INT(stream_session, total_bytes_sent),
     INT(stream_session, duration_seconds), TEXT_OR_NONE(stream_session, recording_path),
 };
 static struct rssi_field recording[] = {
@@ -82,6 +82,17 @@ static struct rssi_field health[] = {
     INT(health, pool_in_use), INT(health, pool_waiting), INT(health, migrations_pending), TEXT(health, reasons),
 };
 
+static struct rssi_field viewer_count[] = {
+    FLAG(viewer_count, is_change), FLAG(viewer_count, is_counted), INT(viewer_count, current),
+};
+static struct rssi_field viewer_figures[] = {
+    FLAG(viewer_figures, is_from_redis), INT(viewer_figures, stream_id), INT(viewer_figures, session_id),
+    INT(viewer_figures, current), INT(viewer_figures, peak), INT(viewer_figures, unique),
+    TIME(viewer_figures, as_of),
+};
+static struct rssi_field ranked_stream[] = {
+    INT(ranked_stream, stream_id), INT(ranked_stream, viewers),
+};
 static struct rssi_field message[] = {
     FLAG(message, is_gap), F64(message, gap_seconds), TEXT(message, channel),
 };

@@ -486,11 +486,12 @@ typedef struct rss_stream_session {
     int64_t session_end;      /* RSS_NONE: on air */
     int64_t total_viewers;    /* who ever joined */
     int64_t peak_viewers;     /* most at one time */
+    int64_t unique_viewers;   /* different ones, within about 1 %; 0: viewers were told as numbers only */
     int64_t total_bytes_sent;
     int64_t duration_seconds; /* RSS_NONE: on air */
     char recording_path[4100];
 } rss_stream_session;
-#define RSS_STREAM_SESSION_INIT { sizeof(rss_stream_session), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 } }
+#define RSS_STREAM_SESSION_INIT { sizeof(rss_stream_session), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 } }
 
 /* RSS_E_NOT_FOUND. */
 int rss_stream_session_get(rss_store *store, int64_t stream_id, int64_t session_id, rss_stream_session *session);
@@ -918,7 +919,74 @@ int rss_subscription_next(rss_subscription *subscription, int64_t timeout_ms, rs
 /* Ends it, and wakes a thread that waits. NULL: does nothing. */
 int rss_subscription_close(rss_subscription *subscription);
 
-/* ---- Viewers: who watches a stream now. (Comes with the repository of that name.) */
+/* ---- Viewers: who watches a stream on air, one by one or as numbers
+ *
+ * They are counted in Redis and brought to PostgreSQL by rss_viewer_flush, so that a heartbeat costs one command. A
+ * stream's viewers are told either here or by rss_stream_update_stats and rss_stream_session_add_viewers: the next
+ * flush overwrites their number. What is told counts at once, in no transaction. */
+
+#define RSS_VIEWER_EXPIRY_MS 45000 /* three heartbeats of 15 s: two that are lost make nobody leave */
+
+/* What came of one viewer's join, heartbeat or leave, or of one report. */
+typedef struct rss_viewer_count {
+    size_t struct_size;
+    uint32_t truncated; /* 0 */
+    int32_t is_change;  /* 1: the viewer was not there before, or was and has left; a report changed the number */
+    int32_t is_counted; /* 0: Redis could not be asked, or the stream is just being stopped: tell it again */
+    int32_t reserved;
+    int64_t current;    /* who watch the stream, with this change; where it is not counted, as of the last flush */
+} rss_viewer_count;
+#define RSS_VIEWER_COUNT_INIT { sizeof(rss_viewer_count), 0, 0, 0, 0, 0 }
+
+/* Who watches a stream. While it is off air all of them are 0. */
+typedef struct rss_viewer_figures {
+    size_t struct_size;
+    uint32_t truncated;    /* 0 */
+    int32_t is_from_redis; /* 1: counted just now; 0: as of the last flush or report */
+    int64_t stream_id;
+    int64_t session_id;    /* RSS_NONE: off air */
+    int64_t current;
+    int64_t peak;          /* most at one time in this session */
+    int64_t unique;        /* different ones in this session, within about 1 %; of those told one by one only */
+    int64_t as_of;         /* RSS_NONE: no flush has changed them in this session */
+} rss_viewer_figures;
+#define RSS_VIEWER_FIGURES_INIT { sizeof(rss_viewer_figures), 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* A stream's place among those on air. */
+typedef struct rss_ranked_stream {
+    size_t struct_size;
+    uint32_t truncated; /* 0 */
+    int32_t reserved;
+    int64_t stream_id;
+    int64_t viewers;    /* as of the last flush */
+} rss_ranked_stream;
+#define RSS_RANKED_STREAM_INIT { sizeof(rss_ranked_stream), 0, 0, 0, 0 }
+
+/* A viewer begins to watch, and counts as there until it leaves or expiry_ms pass without a heartbeat. One who is there
+ * already is not counted twice, so that it may be told again.
+ * viewer_id: 1 to 128 characters. expiry_ms: above 0, at most 300000.
+ * RSS_E_CONFLICT (not live), RSS_E_NOT_FOUND, RSS_E_INVALID_INPUT. */
+int rss_viewer_join(rss_store *store, int64_t stream_id, const char *viewer_id, int64_t expiry_ms,
+                    rss_viewer_count *count);
+/* A viewer still watches: to be told every expiry_ms / 3. Else as rss_viewer_join. */
+int rss_viewer_heartbeat(rss_store *store, int64_t stream_id, const char *viewer_id, int64_t expiry_ms,
+                         rss_viewer_count *count);
+/* A viewer goes. One who is not there changes nothing, also where the stream is off air or there is none. */
+int rss_viewer_leave(rss_store *store, int64_t stream_id, const char *viewer_id, rss_viewer_count *count);
+/* A source that knows only a number, an encoder or an edge server, tells how many it serves; to be repeated within
+ * expiry_ms. 0 takes it back. source: its name, 1 to 128 characters. Errors as rss_viewer_join. */
+int rss_viewer_set(rss_store *store, int64_t stream_id, int64_t viewers, const char *source, int64_t expiry_ms,
+                   rss_viewer_count *count);
+/* Who watches the stream now; as of the last flush where Redis does not know. RSS_E_NOT_FOUND. */
+int rss_viewer_get(rss_store *store, int64_t stream_id, rss_viewer_figures *figures);
+/* The public streams on air by their viewers as of the last flush, most first, at most limit (1 to 1000).
+ * after: the last one of the page before; NULL: the first page. */
+int rss_viewer_top(rss_store *store, int64_t limit, const rss_ranked_stream *after, rss_rows **rows);
+/* The next stream, or RSS_NOTHING. */
+int rss_ranked_stream_next(rss_rows *rows, rss_ranked_stream *stream);
+/* Brings what is counted in Redis to the sessions on air and their streams: call it every few seconds, in one process
+ * or several; everything is added once. RSS_E_UNAVAILABLE, RSS_E_TIMEOUT. */
+int rss_viewer_flush(rss_store *store);
 
 /* ---- Migrations */
 

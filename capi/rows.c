@@ -146,3 +146,8 @@ int rss_event_next(rss_rows *rows, rss_event *event)
 {
     return rssi_rows_next(rows, RSSI_REC_event, event);
 }
+
+int rss_ranked_stream_next(rss_rows *rows, rss_ranked_stream *stream)
+{
+    return rssi_rows_next(rows, RSSI_REC_ranked_stream, stream);
+}

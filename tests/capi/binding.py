@@ -80,6 +80,8 @@ class Native:
             given += _to_c(letter, values[argument])
         if name == "session_list_active":  # one struct in place of what names its row
             given[1:3] = [_session(values)]
+        if name == "viewer_top":
+            given[1:3] = [_ranked(values)]
         outputs = [_Output(kind) for kind in _outputs(parameters[len(given) :])]
         code = getattr(self.c, public)(handle, *given, *(part for output in outputs for part in output.given))
         self._check(code)
@@ -270,6 +272,14 @@ def _session(values: Mapping[str, Any]) -> Any:
     before.created_at = values["before_created_at"]
     before.token_hash = (ctypes.c_ubyte * 32)(*values["before_hash"])
     return ctypes.byref(before)
+
+
+def _ranked(values: Mapping[str, Any]) -> Any:
+    if values["after_id"] is None:
+        return None
+    after = _new("rss_ranked_stream")
+    after.stream_id, after.viewers = values["after_id"], values["after_viewers"]
+    return ctypes.byref(after)
 
 
 def _event(value: Mapping[str, Any]) -> ctypes.Structure:

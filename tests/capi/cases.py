@@ -93,6 +93,7 @@ ACCOUNT: dict[str, Any] = {
 APPEND: dict[str, Any] = {**OF_CHESS, "event": MOVED, "expected": events.ANY}
 APPEND_MANY: dict[str, Any] = {**OF_CHESS, "events": [], "expected": events.ANY}
 SNAPSHOT = {**OF_CHESS, "version": 3, "state": {"board": [1, None, "Ä"]}, "schema_version": 1}
+WATCH: dict[str, Any] = {"stream_id": 1, "viewer_id": "a", "expiry_ms": 45_000}
 BIG = 2**63 - 1
 
 # (function, its values). One after the other, so that each finds what the ones before it left.
@@ -196,6 +197,23 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("stream_update_stats", {"stream_id": 99, **STATS}),
     ("stream_get_viewer_count", {"stream_id": 1}),
     ("stream_get_viewer_count", {"stream_id": 99}),
+    ("viewer_join", WATCH),
+    ("viewer_join", WATCH),
+    ("viewer_join", {**WATCH, "viewer_id": ""}),
+    ("viewer_join", {**WATCH, "viewer_id": None}),
+    ("viewer_join", {**WATCH, "stream_id": 99}),
+    ("viewer_join", {**WATCH, "expiry_ms": 0}),
+    ("viewer_join", {**WATCH, "expiry_ms": 300_001}),
+    ("viewer_heartbeat", {**WATCH, "viewer_id": "b"}),
+    ("viewer_set", {"stream_id": 1, "count": 7, "source": "encoder", "expiry_ms": 45_000}),
+    ("viewer_set", {"stream_id": 1, "count": -1, "source": "encoder", "expiry_ms": 45_000}),
+    ("viewer_get", {"stream_id": 1}),
+    ("viewer_get", {"stream_id": 99}),
+    ("viewer_leave", {"stream_id": 1, "viewer_id": "a"}),
+    ("viewer_leave", {"stream_id": 99, "viewer_id": "a"}),
+    ("viewer_top", {"limit": 10, "after_id": None, "after_viewers": None}),
+    ("viewer_top", {"limit": 0, "after_id": None, "after_viewers": None}),
+    ("viewer_flush", {}),
     ("stream_session_get", {"stream_id": 1, "session_id": 1}),
     ("stream_session_get", {"stream_id": 1, "session_id": 99}),
     ("stream_session_get_current", {"stream_id": 1}),

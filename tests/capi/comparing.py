@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from rootstream_store import Store, events, migrations, sessions, streams, usage
+from rootstream_store import Store, events, migrations, sessions, streams, usage, viewers
 from rootstream_store.capi._codes import CODES
 from rootstream_store.errors import RootStreamError
 
@@ -38,6 +38,13 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "event_load_snapshot": lambda db, **given: (
         None if (found := events.load_snapshot(db, **given)) is None else (found, json.dumps(found.state))
     ),
+    "viewer_join": lambda db, expiry_ms, **given: viewers.join(db, **given, expiry=expiry_ms / 1000),
+    "viewer_heartbeat": lambda db, expiry_ms, **given: viewers.heartbeat(
+        db, **given, expiry=expiry_ms / 1000
+    ),
+    "viewer_set": lambda db, expiry_ms, **given: viewers.set(db, **given, expiry=expiry_ms / 1000),
+    "viewer_top": lambda db, limit, after_id, after_viewers: viewers.top(db, limit=limit),
+    "viewer_flush": lambda db: viewers.flush(db) and None,
     "migrate": lambda db, path, line: len(migrations.apply(db, path, line=line)),
 }
 

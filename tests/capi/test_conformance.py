@@ -38,7 +38,7 @@ def test_the_same_calls_have_the_same_outcome(both: tuple[Store, Any], native: N
 
 def test_every_function_of_a_repository_is_compared() -> None:
     compared = {name for name, _ in CASES}
-    areas = ("user_", "session_", "stream_", "recording_", "usage_", "billing_", "event_")
+    areas = ("user_", "session_", "stream_", "recording_", "usage_", "billing_", "event_", "viewer_")
     assert {name for name in functions() if name.startswith(areas)} - compared == set()
 
 

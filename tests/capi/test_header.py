@@ -100,7 +100,14 @@ LETTERS = {
 
 def test_the_letters_fit_the_parameters() -> None:
     checked = 0
-    special = {"session_list_active", "query", "migration_status", "event_append_many", "usage_log_many"}
+    special = {
+        "session_list_active",
+        "viewer_top",
+        "query",
+        "migration_status",
+        "event_append_many",
+        "usage_log_many",
+    }
     for name, parameters in re.findall(
         r"^\w+ \*?rss_(\w+)\(rss_\w+ \*\w+(?:, )?([^)]*)\);", text_of("rootstream_store.h"), re.MULTILINE
     ):

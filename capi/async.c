@@ -271,6 +271,7 @@ int rss_queue_stats(rss_store *store, rss_queue_info *info)
         return rssi_error(RSS_E_MISUSE, "struct_size of rss_queue_info is not set: it must be sizeof(rss_queue_info)");
     memset(&all, 0, sizeof all);
     all.is_failing = counts.is_failing;
+    all.truncated = counts.is_cut ? 1 : 0;
     all.events_accepted = (int64_t)counts.events_accepted;
     all.events_stored = (int64_t)counts.events_stored;
     all.events_rejected = (int64_t)counts.events_rejected;

@@ -233,6 +233,7 @@ void rssq_queue_count(rssq_queue *queue, rssq_counts *counts)
     counts->reconnects = read_count(&queue->reconnects);
     pthread_mutex_lock(&queue->error_lock);
     counts->is_failing = queue->is_failing;
+    counts->is_cut = queue->is_cut;
     memcpy(counts->error, queue->error, sizeof counts->error);
     pthread_mutex_unlock(&queue->error_lock);
 }

@@ -62,6 +62,7 @@ typedef struct {
     uint64_t events_room;      /* bytes of the ring of events */
     uint64_t events_used;      /* of which in use */
     int32_t is_failing;        /* the last attempt to write failed */
+    int32_t is_cut;            /* error is not all of the text */
     char error[256];           /* with this; stays when writing goes on */
 } rssq_counts;
 

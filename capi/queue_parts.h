@@ -47,6 +47,7 @@ struct rssq_queue {
     rssq_park gone;
     pthread_mutex_t error_lock;
     int is_failing;
+    int is_cut; /* error is not all of it */
     char error[256];
 };
 

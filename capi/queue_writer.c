@@ -184,6 +184,7 @@ void rssq_queue_note_error(rssq_queue *queue, const char *text)
     queue->is_failing = text != NULL;
     if (text != NULL) {
         size = strlen(text);
+        queue->is_cut = size >= sizeof queue->error;
         if (size >= sizeof queue->error) {
             size = sizeof queue->error - 1;
             while (size > 0 && ((unsigned char)text[size] & 0xC0) == 0x80) /* between characters */

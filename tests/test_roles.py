@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -33,6 +35,7 @@ from rootstream_store.repositories.usage import UsageEntry
 from rootstream_store.store import Store
 from rootstream_store.transaction import Transaction
 
+from .capi.queue.helpers import Queue, compile_c, load
 from .factories import make_stream, make_stream_session, make_user
 
 _numbers = itertools.count(1)
@@ -342,6 +345,23 @@ SECRETS = {
     "streams": "stream_key",
     "cache_invalidations": "key",
 }
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
+def test_the_application_serves_the_queue_of_native_code(app: Store, tmp_path: Path) -> None:
+    native = load(compile_c(tmp_path / "libqueue.so", options=("-O1", "-shared", "-fPIC")))
+    stream_id = make_stream(app, make_user(app).id).id
+    streams.start(app, stream_id)
+    with Queue(native, app) as queue:
+        assert queue.put("7", {"n": 1}) == 0
+        assert queue.put("7", b"{") == 0
+        assert queue.report(stream_id, viewers=5) == 0
+        assert queue.flush()
+        assert not queue.counts()["is_failing"]
+    assert events.get_version(app, "stream", "7") == 1
+    assert streams.get(app, stream_id).viewer_count == 5
+    (rejected,) = events.list_rejected(app)
+    assert events.discard_rejected(app, rejected.id) == rejected
 
 
 def test_the_reader_reads_every_column_but_the_secrets(

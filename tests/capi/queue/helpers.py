@@ -35,6 +35,7 @@ typedef struct {
     uint64_t stats_accepted, stats_stored, stats_rejected, stats_dropped, stats_refused, stats_waiting;
     uint64_t batches, reconnects, events_room, events_used;
     int32_t is_failing;
+    int32_t is_cut;
     char error[256];
 } rssq_counts;
 rssq_queue *rssq_queue_new(size_t event_bytes, size_t stats_bytes, int policy, int64_t block_us);

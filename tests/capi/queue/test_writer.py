@@ -300,6 +300,8 @@ def test_the_queue_keeps_all_until_the_tables_are_there(native: Native, empty_da
         assert queue.put("7", {"n": 1}) == 0
         until(lambda: queue.counts()["is_failing"])
         assert "queue_writers" in queue.counts()["error"]
+        queue.lib.rssq_queue_note_error(queue.pointer, ("ü" * 200).encode())
+        assert (queue.counts()["error"], queue.counts()["is_cut"]) == ("ü" * 127, 1)
         assert not queue.flush(0.05)
         migrations.apply(empty_database_url)
         assert queue.flush()

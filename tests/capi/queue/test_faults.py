@@ -129,22 +129,49 @@ def test_lost_answers_to_commit(
         assert queue.counts()["reconnects"] > 3
 
 
+LATE_COMMIT = """
+    CREATE FUNCTION wait_at_commit() RETURNS trigger
+    LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4242); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER wait_at_commit AFTER UPDATE ON queue_writers
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_at_commit();
+"""
+
+
+@pytest.mark.parametrize("what", ["events", "stats"])
 def test_the_answer_to_commit_is_lost_and_the_batch_is_not_repeated(
-    native: Native, store: Store, far_store: Store, proxy: Proxy, admin: psycopg.Connection
+    native: Native, store: Store, far_store: Store, proxy: Proxy, admin: psycopg.Connection, what: str
 ) -> None:
+    """The server stops in the midst of the COMMIT, and goes on when its answer can no longer arrive."""
+    ann = users.create(store, username="ann", email="ann@example.org", password="correct horse")
+    stream = streams.create(store, ann.id, name="stream")
+    streams.start(store, stream.id)
+    admin.execute(LATE_COMMIT)
+    admin.execute("SELECT pg_advisory_lock(4242)")
     with Queue(native, far_store) as queue:
-        assert queue.put("7", {"n": 1}) == 0
+        if what == "events":
+            for number in range(3):
+                assert queue.put("7", {"n": number}) == 0
+        else:
+            assert queue.report(stream.id, viewers=5, count=7) == 0
+        until(lambda: waits_for_a_lock(admin))
+        proxy.hold_answers()
+        admin.execute("SELECT pg_advisory_unlock(4242)")
+        if what == "events":
+            until(lambda: events.get_version(store, "stream", "7") == 3)
+        else:
+            until(lambda: streams.get(store, stream.id).viewer_count == 5)
+        assert not queue.flush(0.0)
+        proxy.sever()
         assert queue.flush()
-        # An ordinary append holds the head row, so that the batch stops in the midst of its transaction.
-        with store.transaction() as tx:
-            events.append(tx, "stream", "7", "Tick", {"n": 2})
-            assert queue.put("7", {"n": 3}) == 0
-            until(lambda: waits_for_a_lock(admin))
-            proxy.hold_answers()
-        # Without its answers the batch goes no further: the server must be heard up to the COMMIT.
-        proxy.resume()
-        assert queue.flush()
-        assert [event.event_data["n"] for event in events.read(store, "stream", "7")] == [1, 2, 3]
+        counts = queue.counts()
+        assert counts["reconnects"] == 1
+        if what == "events":
+            found = [event.event_data["n"] for event in events.read(store, "stream", "7")]
+            assert found == [0, 1, 2]
+            assert (counts["events_stored"], counts["events_waiting"]) == (3, 0)
+        else:
+            assert streams.stop(store, stream.id).total_bytes_sent == 7
+            assert (counts["stats_stored"], counts["stats_waiting"]) == (1, 0)
 
 
 def waits_for_a_lock(admin: psycopg.Connection) -> bool:

@@ -71,7 +71,7 @@ CHANCE = {
     "started_at",
     "ended_at",
 }
-CHANCE |= {"session_start", "session_end", "timestamp", "event_id", "token_hash", "duration_seconds"}
+CHANCE |= {"session_start", "session_end", "timestamp", "event_id", "token_hash", "duration_seconds", "as_of"}
 
 
 def python_result(name: str, store: Store, values: Mapping[str, Any]) -> Any:

@@ -55,6 +55,7 @@ _VALUES = {
     "const rss_options *": "any_options()",
     "const rss_init_options *": "any_init_options()",
     "const rss_session *": "any_session()",
+    "const rss_ranked_stream *": "any_ranked_stream()",
     "const unsigned char *": "any_hash()",
 }
 _PLAIN_OUTPUTS = {"int64_t *": "int64_t", "int *": "int", "size_t *": "size_t"}

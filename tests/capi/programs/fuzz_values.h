@@ -308,4 +308,14 @@ static const rss_session *any_session(void)
     return below(4) ? &session : NULL;
 }
 
+static const rss_ranked_stream *any_ranked_stream(void)
+{
+    static __thread rss_ranked_stream stream;
+
+    stream.struct_size = below(8) ? sizeof stream : below(sizeof stream);
+    stream.stream_id = any_int();
+    stream.viewers = any_int();
+    return below(4) ? &stream : NULL;
+}
+
 #endif

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 
-from .native import CAPI, ROOT, compile_program, run
+from .native import CAPI, ROOT, compile_program, environment, run
 
 
 def test_the_evening() -> None:
@@ -30,3 +31,23 @@ def test_the_first_lines_of_the_manual_compile() -> None:
         f"int main(void)\n{{\n{body}\n    return 0;\n}}\n"
     )
     compile_program(source)
+
+
+def test_the_streamer(database_url: str, redis_url: str) -> None:
+    done = run(
+        compile_program(CAPI / "examples" / "streamer.c"),
+        "2",
+        env=environment(DATABASE_URL=database_url, REDIS_URL=redis_url),
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done
+    checks = [line for line in done.stdout.splitlines() if line[:4] in ("ok  ", "BAD ")]
+    assert len(checks) == 8
+    assert all(line.startswith("ok") for line in checks)
+
+
+def test_without_a_compiler_the_demo_says_so() -> None:
+    script = CAPI / "examples" / "run_streamer.py"
+    done = run(sys.executable, str(script), env=environment(CC="no-such-compiler"))
+    assert done.returncode == 0
+    assert done.stdout.startswith("no C compiler (no-such-compiler)")

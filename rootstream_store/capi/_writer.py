@@ -44,7 +44,7 @@ class Writer:
             store.settings, self._pause, lambda: self._lib.rssq_queue_note_reconnect(self._queue)
         )
         self._events = EventWriter(ffi, lib, queue, self._session)
-        self._stats = StatsWriter(ffi, lib, queue, self._session, store)
+        self._stats = StatsWriter(ffi, lib, queue, self._session)
         self._stats_due: float | None = None
         self._told: str | None = None
         self._thread = threading.Thread(target=self._run, name="rootstream-queue", daemon=True)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from rootstream_store.cache import Invalidate, keys
 from rootstream_store.capi._writer_session import Fenced, Note, WriterSession
 from rootstream_store.database import Connection, fetch_one
 from rootstream_store.errors import RootStreamError
 from rootstream_store.queries import query
 from rootstream_store.records import Record
-from rootstream_store.store import Store
 
 __all__ = ["StatsWriter"]
 
@@ -38,8 +36,8 @@ class _Row(NamedTuple):
 class StatsWriter:
     """Takes stats from the queue and stores them. For one thread."""
 
-    def __init__(self, ffi: Any, lib: Any, queue: Any, session: WriterSession, store: Store) -> None:
-        self._ffi, self._lib, self._queue, self._session, self._store = ffi, lib, queue, session, store
+    def __init__(self, ffi: Any, lib: Any, queue: Any, session: WriterSession) -> None:
+        self._ffi, self._lib, self._queue, self._session = ffi, lib, queue, session
         self._rows = ffi.gc(lib.rssq_rows_new(), lib.rssq_rows_free)
         if self._rows == ffi.NULL:
             raise MemoryError
@@ -73,11 +71,6 @@ class StatsWriter:
                 continue
             self._parts.pop()
             self._stored += sum(row.reports for row in part if found and row.stream_id in found)
-            watched = [
-                row.stream_id for row in part if row.viewer_count >= 0 and found and row.stream_id in found
-            ]
-            if watched:
-                self._store.after_commit(*(Invalidate(keys.viewers(stream_id)) for stream_id in watched))
             if not self._parts:
                 self._lib.rssq_queue_stats_done(
                     self._queue, self._end, self._stored, self._reports - self._stored

@@ -96,6 +96,9 @@ class TlsConnection(_Bounded, redis.SSLConnection):
 class UnixConnection(_Bounded, redis.UnixDomainSocketConnection):
     """Over a unix socket."""
 
+    port: int | None = None
+    """redis-py reads it when it counts an error, and raises AttributeError in place of that error."""
+
 
 CONNECTIONS: dict[str, type[Any]] = {"redis": TcpConnection, "rediss": TlsConnection, "unix": UnixConnection}
 """By the scheme of a URL."""

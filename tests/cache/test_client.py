@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -31,6 +32,26 @@ def client(own_valkey: OwnValkey) -> Iterator[redis.Redis]:
     made = connect(settings(own_valkey.url, application_name="live desk\n1"))
     yield made
     pool_of(made).close_idle()
+
+
+def test_a_server_that_hangs_up_after_the_greeting_is_a_lost_connection() -> None:
+    """Not an AttributeError, which redis-py makes of it on a unix socket where it counts its errors."""
+    with TemporaryDirectory(prefix="rsv-") as directory, socket.socket(socket.AF_UNIX) as listener:
+        path = f"{directory}/s"
+        listener.bind(path)
+        listener.listen()
+
+        def greet() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"%1\r\n$5\r\nproto\r\n:3\r\n")
+
+        greeting = threading.Thread(target=greet)
+        greeting.start()
+        with pytest.raises(redis.ConnectionError):
+            connect(settings(f"unix://{path}")).get("key")
+        greeting.join()
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,8 @@ def redis_url(servers: Servers) -> str:
 @pytest.fixture
 def store(database_url: str, redis_url: str) -> Iterator[Store]:
     """A store on a migrated, empty database and an empty Redis; its pool must be at rest when the test
-    ends."""
-    with Store.open(database_url, redis_url, pool_size=8, pool_timeout=10) as opened:
+    ends. It waits for Redis for as long as it takes: a busy machine is no fault."""
+    with Store.open(database_url, redis_url, pool_size=8, pool_timeout=10, redis_timeout=20) as opened:
         yield opened
         # The thread that sweeps invalidations may have one for a moment.
         until(lambda: opened._pool.in_use() == 0, "a connection to be given back")

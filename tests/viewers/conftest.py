@@ -10,7 +10,7 @@ import pytest
 from rootstream_store.repositories import stream_sessions, streams
 from rootstream_store.store import Store
 
-from ..cache.conftest import own_valkey, until
+from ..cache.conftest import own_valkey
 from ..factories import make_stream_session
 
 __all__ = ["Totals", "own_valkey", "totals"]
@@ -28,16 +28,6 @@ def totals(store: Store, stream_id: int, session_id: int | None = None) -> Total
     )
     now = streams.get(store, stream_id).viewer_count
     return now, session.peak_viewers, session.total_viewers, session.unique_viewers
-
-
-@pytest.fixture
-def store(database_url: str, redis_url: str) -> Iterator[Store]:
-    """A store that waits for Redis for as long as it takes: where nothing fails, everybody is counted, also
-    on a machine that is busy."""
-    with Store.open(database_url, redis_url, pool_size=8, pool_timeout=10, redis_timeout=20) as opened:
-        yield opened
-        # The thread that sweeps invalidations may have one for a moment.
-        until(lambda: opened._pool.in_use() == 0, "a connection to be given back")
 
 
 @pytest.fixture

@@ -103,6 +103,8 @@ def test_killed_backends(native: Native, store: Store, admin: psycopg.Connection
         while producers.running:
             row = admin.execute(KILL).fetchone()
             killed += row[0] if row else 0
+            # On a busy machine it would else be killed again before it has done anything.
+            wait_for_progress(queue, lambda: not producers.running)
             time.sleep(random.uniform(0.002, 0.02))
         producers.check(store)
         assert killed > 5

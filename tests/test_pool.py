@@ -348,7 +348,8 @@ def test_a_thread_cancelled_while_it_waits_for_a_connection(pool: Pool) -> None:
 
 
 def test_timeouts_leave_the_pool_at_rest(database_url: str) -> None:
-    with Store.open(database_url, pool_size=2, pool_timeout=0.05, statement_timeout=0.05) as store:
+    # Not too short for a first connection on a busy machine.
+    with Store.open(database_url, pool_size=2, pool_timeout=0.5, statement_timeout=0.5) as store:
         errors: list[RootStreamError] = []
 
         def work() -> None:

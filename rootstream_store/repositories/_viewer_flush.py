@@ -88,9 +88,10 @@ def flush(nonce: str) -> Flow[FlushReport]:
             if counted is not UNREACHED and counted is not None
         ]
         flushed += len((yield from _bring([pair for pair in told if pair[0].differs(pair[1])])))
-        if UNREACHED in found:
-            complete = False
-            break
+        complete = complete and UNREACHED not in found
+        if all(counted is UNREACHED for counted in found):
+            return FlushReport(streams=streams, flushed=flushed, is_complete=False)
+        # Of a node of a cluster that is away, what was flushed last. The others go on.
         current = {session.stream_id: counted.current for session, counted in told}
         ranked += [
             (current.get(session.stream_id, session.viewer_count), session.stream_id)
@@ -99,8 +100,8 @@ def flush(nonce: str) -> Flow[FlushReport]:
         ]
         if len(page) < MAX_LIMIT:
             break
-    if complete:
-        complete = UNREACHED not in (yield from ask_all(ask_rank(ranked, nonce)))
+    shown = yield from ask_all(ask_rank(ranked, nonce))
+    complete = complete and UNREACHED not in shown
     return FlushReport(streams=streams, flushed=flushed, is_complete=complete)
 
 

@@ -242,11 +242,20 @@ class Cache:
             return UNREACHED
         if isinstance(ask, WriteAsk):
             ask = ask.within(self._runner.limits)
+        generation = self._lease.generation
+        arguments, stamp = ask.arguments, generation.stamp
         try:
-            reply = self._breaker.attempt(lambda: self._wire.script(ask.script, ask.keys, ask.arguments))
+            if ask.is_stamped:
+                if stamp is None and (stamp := generation.ask()) is None:
+                    return UNREACHED
+                arguments = (*arguments, stamp)
+            reply = self._breaker.attempt(lambda: self._wire.script(ask.script, ask.keys, arguments))
         finally:
             self._after_call()
-        return reply if reply is UNREACHED else ask.read(reply)
+        # It may have been sent on a connection that was opened for it, to another server than before.
+        if reply is UNREACHED or (ask.is_stamped and generation.stamp != stamp):
+            return UNREACHED
+        return ask.read(reply)
 
     def read(self, commands: Sequence[Command]) -> list[Any] | Literal[Unreached.UNREACHED]:
         """The replies of commands that only read, in one round trip; UNREACHED where there is no Redis, or it
@@ -273,17 +282,31 @@ class Cache:
         answers: list[T | Literal[Unreached.UNREACHED]] = []
         if self._client is None:
             return [UNREACHED] * len(asks)
+        generation = self._lease.generation
         try:
             for start in range(0, len(asks), _AT_ONCE):
                 some = asks[start : start + _AT_ONCE]
-                calls = [(ask.script, ask.keys, ask.arguments) for ask in some]
+                stamp = generation.stamp
+                if stamp is None and any(ask.is_stamped for ask in some):
+                    stamp = generation.ask()
+                calls = [
+                    (
+                        ask.script,
+                        ask.keys,
+                        (*ask.arguments, stamp or b"") if ask.is_stamped else ask.arguments,
+                    )
+                    for ask in some
+                ]
                 replies = self._breaker.attempt(functools.partial(self._wire.scripts, calls))
                 if replies is UNREACHED:
                     # The rest would wait for nothing as long.
                     return answers + [UNREACHED] * (len(asks) - start)
+                is_same = stamp is not None and generation.stamp == stamp
                 for ask, reply in zip(some, replies, strict=True):
                     if isinstance(reply, redis.RedisError):
                         self._breaker.note_refusal(reply)
+                        answers.append(UNREACHED)
+                    elif ask.is_stamped and not is_same:
                         answers.append(UNREACHED)
                     else:
                         answers.append(ask.read(reply))

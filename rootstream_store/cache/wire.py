@@ -47,9 +47,13 @@ class Ask(Generic[T]):
     The keys must be in one slot of a cluster: give them a common {hash tag}. `read` makes the answer of the
     reply, or UNREACHED where the script could not tell. A write among these is not repeated after a lost
     answer.
+
+    `is_stamped`: for a script that reads an answer of the lease cache. The stamp of the server, which such an
+    answer must have, is added to the arguments. Where it is not known, or turns out to be another one, the
+    answer is UNREACHED, although the script may have run: it must be one that may run twice.
     """
 
-    __slots__ = ("arguments", "keys", "read", "script")
+    __slots__ = ("arguments", "is_stamped", "keys", "read", "script")
 
     def __init__(
         self,
@@ -57,11 +61,14 @@ class Ask(Generic[T]):
         keys: Sequence[str | bytes],
         arguments: Sequence[bytes | str | int | float],
         read: Callable[[Any], T | Literal[Unreached.UNREACHED]],
+        *,
+        is_stamped: bool = False,
     ) -> None:
         self.script = script
         self.keys = keys
         self.arguments = arguments
         self.read = read
+        self.is_stamped = is_stamped
 
 
 class Wire:

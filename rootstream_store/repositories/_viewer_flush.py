@@ -54,6 +54,18 @@ class _Session(msgspec.Struct, frozen=True, kw_only=True):
     viewers_epoch: int
     viewers_counted: int
 
+    @property
+    def flushed(self) -> Counted:
+        """The counter as it was flushed."""
+        return Counted(
+            session_id=self.session_id,
+            epoch=self.viewers_epoch,
+            joined=self.viewers_counted,
+            peak=self.peak_viewers,
+            unique=self.unique_viewers,
+            current=self.viewer_count,
+        )
+
     def differs(self, counted: Counted) -> bool:
         """Whether there is anything to bring."""
         return counted.epoch >= self.viewers_epoch and (
@@ -76,12 +88,7 @@ def flush(nonce: str) -> Flow[FlushReport]:
     while page := (yield from rows(_LIST_ON_AIR, after_id=after, limit=MAX_LIMIT)):
         after = page[-1].stream_id
         streams += len(page)
-        found = yield from ask_all(
-            [
-                scripts.ask_counted(one.stream_id, one.session_id, one.peak_viewers, one.unique_viewers)
-                for one in page
-            ]
-        )
+        found = yield from ask_all([scripts.ask_counted(one.stream_id, one.flushed) for one in page])
         told = [
             (session, counted)
             for session, counted in zip(page, found, strict=True)

@@ -64,7 +64,7 @@ class Counted(msgspec.Struct, frozen=True):
 _LIFETIME: Final = 2 * int(keys.VIEWERS_TTL)
 """Seconds that a counter stays when nothing happens: longer than any cached answer which session is open,
 from whose peak a new one begins."""
-_VALUE: Final = Kind.VALUE.value[0]
+_VALUE: Final = Kind.VALUE.value.decode()
 _PAYLOAD: Final = HEAD + 1
 """Where the JSON of an entry begins, as Lua counts."""
 _WAKE_AFTER: Final = 60_000
@@ -73,8 +73,10 @@ _EXACT_UP_TO: Final = 1000
 """Viewers up to whom the plain number is written at each change; where there are more, at each flush."""
 
 _ON_AIR = f"""\
+-- The last argument is the stamp of the server: what has another one may be of a session that has ended.
 local entry = redis.call('GET', KEYS[1])
-local session = entry and string.byte(entry) == {_VALUE} and string.match(entry, '^{{"id":(%d+)', {_PAYLOAD})
+local session = entry and string.sub(entry, 1, {HEAD}) == '{_VALUE}' .. ARGV[#ARGV]
+  and string.match(entry, '^{{"id":(%d+)', {_PAYLOAD})
 """
 
 _TOP = f"""\
@@ -181,10 +183,10 @@ return current * 2 + (before ~= ARGV[2] and 1 or 0)
 """)
 
 _READ = Script(f"""\
--- Reads the counter: ('peek'), ('flush', session, its peak and unique in PostgreSQL) of this alone, or
--- ('close', milliseconds of the marker) -> session, epoch, joined, peak, unique, current, now; an empty
--- answer: there is none; nothing: 'peek' alone, the session on air is not known. 'close' has nobody counted
--- from now on: the marker of the lease cache, that a write is under way.
+-- Reads the counter: ('peek', stamp), ('flush', session, its peak, unique, epoch and joined in PostgreSQL) of
+-- this alone, or ('close', milliseconds of the marker) -> session, epoch, joined, peak, unique, current, now;
+-- an empty answer: there is none; nothing: 'peek' alone, the session on air is not known. 'close' has nobody
+-- counted from now on: the marker of the lease cache, that a write is under way.
 {_TOP}
 {_ON_AIR}\
 local is = redis.call('HMGET', KEYS[2], 'session', 'epoch', 'joined', 'peak', 'unique', 'reported', 'wake')
@@ -193,8 +195,15 @@ if ARGV[1] == 'peek' then
   if is[1] ~= session then return {{}} end
 elseif ARGV[1] == 'flush' then
   -- Of another session: brought back by a restored server, or just changed. Whoever needs it asks PostgreSQL.
-  if session and session ~= ARGV[2] then redis.call('UNLINK', KEYS[1]) end
+  local cached = entry and string.match(entry, '^{{"id":(%d+)', {_PAYLOAD})
+  if cached and cached ~= ARGV[2] then redis.call('UNLINK', KEYS[1]) end
   if is[1] ~= ARGV[2] then return {{}} end
+  -- Brought back from before the last flush: what comes now would seem to be in it.
+  local epoch, flushed = tonumber(ARGV[5]), tonumber(ARGV[6])
+  if tonumber(is[2]) < epoch or (tonumber(is[2]) == epoch and tonumber(is[3]) < flushed) then
+    is[2], is[3] = ARGV[5], ARGV[6]
+    redis.call('HSET', KEYS[2], 'epoch', is[2], 'joined', is[3])
+  end
   -- More than is known here where Redis lost it, and the entry that this began from was older than the last
   -- flush.
   is[4], is[5] = math.max(is[4], ARGV[3]), math.max(is[5], ARGV[4])
@@ -225,7 +234,7 @@ return redis.call('UNLINK', unpack(KEYS))
 
 def ask_seen(stream_id: int, viewer: str, expiry: int, joined: int) -> Ask[ViewerCount]:
     """A join (`joined` 1) or a heartbeat (0). `expiry` in milliseconds."""
-    return Ask(_SEEN, keys.viewer_keys(stream_id), (viewer, expiry, joined), _count)
+    return Ask(_SEEN, keys.viewer_keys(stream_id), (viewer, expiry, joined), _count, is_stamped=True)
 
 
 def ask_leave(stream_id: int, viewer: str) -> Ask[ViewerCount]:
@@ -235,7 +244,7 @@ def ask_leave(stream_id: int, viewer: str) -> Ask[ViewerCount]:
 
 def ask_report(stream_id: int, source: str, number: int, expiry: int) -> Ask[ViewerCount]:
     """A number that a source tells. `expiry` in milliseconds."""
-    return Ask(_REPORT, keys.viewer_keys(stream_id), (source, number, expiry), _count)
+    return Ask(_REPORT, keys.viewer_keys(stream_id), (source, number, expiry), _count, is_stamped=True)
 
 
 def ask_figures(stream_id: int) -> Ask[ViewerFigures | None]:
@@ -257,13 +266,14 @@ def ask_figures(stream_id: int) -> Ask[ViewerFigures | None]:
             is_from_redis=True,
         )
 
-    return Ask(_READ, keys.viewer_keys(stream_id), ("peek",), read)
+    return Ask(_READ, keys.viewer_keys(stream_id), ("peek",), read, is_stamped=True)
 
 
-def ask_counted(stream_id: int, session_id: int, peak: int, unique: int) -> Ask[Counted | None]:
-    """What there is to flush of this session, which is on air, with these figures in PostgreSQL. None:
-    nothing is counted."""
-    return Ask(_READ, keys.viewer_keys(stream_id), ("flush", session_id, peak, unique), _counted)
+def ask_counted(stream_id: int, flushed: Counted) -> Ask[Counted | None]:
+    """What there is to flush of the session on air, of which `flushed` is in PostgreSQL. None: nothing is
+    counted."""
+    figures = (flushed.session_id, flushed.peak, flushed.unique, flushed.epoch, flushed.joined)
+    return Ask(_READ, keys.viewer_keys(stream_id), ("flush", *figures), _counted)
 
 
 def ask_close(stream_id: int, marker: int) -> Ask[Counted | None]:

@@ -138,7 +138,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def begin_a_flush_that_takes_long(self) -> None:
         assert self.session_id is not None
-        counted = self.store.ask(ask_counted(self.stream_id, self.session_id, 0, 0), _none)
+        counted = self.store.ask(ask_counted(self.stream_id, Counted(self.session_id, 0, 0, 0, 0, 0)), _none)
         if counted is not None:
             self.old.append(counted)
 

@@ -13,8 +13,7 @@ import pytest
 
 from rootstream_store import Store
 from rootstream_store.cache import keys
-from rootstream_store.demo import Check, Evening, check_evening, write_script
-from rootstream_store.demo.evening import Played
+from rootstream_store.demo import Check, Evening, Played, check_evening, write_script
 from rootstream_store.repositories import streams
 
 _NAMES = [
@@ -23,6 +22,8 @@ _NAMES = [
     "state rebuilt from the event log equals the tables",
     "usage sums equal what was sent",
     "peak and total viewers equal what the script did",
+    "viewers in Redis and PostgreSQL agree",
+    "listeners got each start and stop once",
     "recordings have the size and length of the script",
     "no live stream is left in Redis",
     "logged-out tokens are refused",
@@ -93,6 +94,7 @@ def _shorten_recording(database: psycopg.Connection, one: Played) -> None:
             [
                 "state rebuilt from the event log equals the tables",
                 "peak and total viewers equal what the script did",
+                "viewers in Redis and PostgreSQL agree",
             ],
         ),
         (_lose_event, ["no event is missing or doubled"]),
@@ -124,6 +126,24 @@ def test_a_subscription_that_misses_an_event_is_noticed(
 ) -> None:
     harm(evening[0].delivered[str(evening[1][0].stream_id)])
     assert _failing(check_evening(*evening)) == ["a subscription got each event once and in order"]
+
+
+@pytest.mark.parametrize("harm", [lambda heard: heard.pop(), lambda heard: heard.append(heard[0])])
+def test_a_listener_that_misses_a_stop_or_gets_a_start_twice_is_noticed(
+    evening: tuple[Evening, list[Played]], harm: Callable[[list[tuple[str, int | None]]], object]
+) -> None:
+    harm(evening[0].heard[evening[1][0].stream_id])
+    assert _failing(check_evening(*evening)) == ["listeners got each start and stop once"]
+
+
+def test_a_gap_of_the_listener_is_noticed(evening: tuple[Evening, list[Played]]) -> None:
+    evening[0].gaps.append("restarted")
+    assert _failing(check_evening(*evening)) == ["listeners got each start and stop once"]
+
+
+def test_a_counter_left_in_redis_is_noticed(evening: tuple[Evening, list[Played]]) -> None:
+    evening[0].store.redis.set(keys.viewers(evening[1][0].stream_id), 3)
+    assert _failing(check_evening(*evening)) == ["viewers in Redis and PostgreSQL agree"]
 
 
 def test_a_live_status_left_in_redis_is_noticed(evening: tuple[Evening, list[Played]]) -> None:

@@ -12,10 +12,11 @@ import redis
 
 from rootstream_store import events
 from rootstream_store.cache import keys
-from rootstream_store.demo.evening import STREAM, Evening, Played
+from rootstream_store.demo.cast import STREAM, Played
+from rootstream_store.demo.evening import Evening
 from rootstream_store.errors import AuthenticationFailed
 from rootstream_store.records import Event
-from rootstream_store.repositories import recordings, sessions, stream_sessions, streams, usage
+from rootstream_store.repositories import recordings, sessions, stream_sessions, streams, usage, viewers
 from rootstream_store.store import Store
 
 __all__ = ["Check", "check_evening"]
@@ -72,6 +73,8 @@ def check_evening(evening: Evening, played: list[Played]) -> list[Check]:
         ("state rebuilt from the event log equals the tables", _rebuilt_equals_tables),
         ("usage sums equal what was sent", _usage_equals_script),
         ("peak and total viewers equal what the script did", _viewers_equal_script),
+        ("viewers in Redis and PostgreSQL agree", _viewers_agree),
+        ("listeners got each start and stop once", partial(_all_heard, evening)),
         ("recordings have the size and length of the script", _recordings_equal_script),
         ("no live stream is left in Redis", _nothing_live),
         ("logged-out tokens are refused", _token_refused),
@@ -134,6 +137,37 @@ def _viewers_equal_script(store: Store, one: Played) -> list[str]:
         {
             "peak_viewers": (session.peak_viewers, plan.peak_viewers),
             "total_viewers": (session.total_viewers, plan.total_viewers),
+        },
+    )
+
+
+def _viewers_agree(store: Store, one: Played) -> list[str]:
+    counted = one.viewers
+    if counted is None or not counted.is_from_redis:
+        return [f"stream {one.stream_id}: Redis had no viewers at the stop"]
+    session = stream_sessions.get(store, one.stream_id, one.session_id)
+    left: Any = store.redis.exists(*keys.viewer_keys(one.stream_id)[1:])
+    return _differences(
+        one,
+        {
+            "session_id": (counted.session_id, session.id),
+            "current": (counted.current, one.broadcast.total_viewers - one.broadcast.departures),
+            "peak": (counted.peak, session.peak_viewers),
+            # Estimated, so that it may be one or two more than there were.
+            "unique": (min(counted.unique, session.total_viewers), session.unique_viewers),
+            "viewers now": (viewers.get(store, one.stream_id).current, 0),
+            "keys left": (left, 0),
+        },
+    )
+
+
+def _all_heard(evening: Evening, _: Store, one: Played) -> list[str]:
+    heard = evening.heard.get(one.stream_id, [])
+    return _differences(
+        one,
+        {
+            "heard": (heard, [("started", one.session_id), ("stopped", one.session_id)]),
+            "gaps": (evening.gaps, []),
         },
     )
 

@@ -41,6 +41,7 @@ class Cast:
     def __init__(self, store: Store, meter: Meter, broadcast: Broadcast, run_id: str) -> None:
         self.broadcast = broadcast
         self.usage_rows = 0
+        """Copied until now."""
         self._store = store
         self._meter = meter
         self._call = meter.call
@@ -55,9 +56,11 @@ class Cast:
 
     @property
     def is_over(self) -> bool:
+        """Whether all of the script was played."""
         return self._minute == len(self.broadcast.minutes)
 
     def sign_up(self) -> None:
+        """An account, a login and a stream, before the evening begins."""
         username = f"{self.broadcast.username}_{self._run_id}"
         password = Secret.generate()
         user = self._call(
@@ -82,6 +85,7 @@ class Cast:
             self._append(tx, "StreamCreated", {"name": stream.name})
 
     def play_minute(self) -> None:
+        """The next step of the script; the first one goes on air, the last one off air."""
         self._call(sessions.validate, self._store, self._token)
         if self._minute == 0:
             self._start()
@@ -104,9 +108,11 @@ class Cast:
             self._stop()
 
     def log_out(self) -> None:
+        """Ends the login."""
         self._call(sessions.revoke, self._store, self._token)
 
     def played(self) -> Played:
+        """What came of it."""
         return Played(
             broadcast=self.broadcast,
             user_id=self._user_id,

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from rootstream_store._flushes import Flushes
 from rootstream_store._probe import probe
 from rootstream_store.cache import Cache, CacheHealth
 from rootstream_store.database import Pool, fetch_all, fetch_one
@@ -95,6 +96,9 @@ _METRICS: dict[str, tuple[_Kind, str, tuple[str, ...]]] = {
     "redis_effects_lost": (_C, "Messages and plain values that did not reach Redis.", ()),
     "cache_invalidations_waiting": (_G, "Changes whose keys nobody has removed from Redis yet.", ()),
     "cache_invalidations_oldest_seconds": (_G, "Age of the oldest of them, 0 when there is none.", ()),
+    "viewer_flushes": (_C, "Complete flushes of viewers by this process.", ()),
+    "viewer_flushes_failed": (_C, "Flushes of viewers that a server did not answer.", ()),
+    "viewer_flush_age_seconds": (_G, "Time since the last complete one. Absent without a Flusher.", ()),
     "migration_version": (_G, "The highest applied migration.", ()),
     "migrations_pending": (_G, "Migrations still to be applied.", ()),
     "migration_problems": (_G, "Migrations that `migrate apply` would refuse.", ()),
@@ -128,10 +132,10 @@ def describe() -> list[Metric]:
     ]
 
 
-def collect(pool: Pool, cache: Cache) -> Iterable[Metric]:
+def collect(pool: Pool, cache: Cache, flushes: Flushes) -> Iterable[Metric]:
     """What is known now; of a server that is down only that it is."""
     try:
-        health = check(pool, cache)
+        health = check(pool, cache, flushes)
     except StoreClosed:
         return []
     families = _Families()
@@ -145,6 +149,9 @@ def collect(pool: Pool, cache: Cache) -> Iterable[Metric]:
             families.set("cache_invalidations_oldest_seconds", health.invalidations.oldest_seconds or 0.0)
         if health.redis.near.state != "off":
             _add_near_cache(families, health.redis)
+    families.set("viewer_flushes", health.flushes.done)
+    families.set("viewer_flushes_failed", health.flushes.failed)
+    families.set("viewer_flush_age_seconds", health.flushes.age_seconds)
     if health.postgres.reachable:
         _add_sizes(families, pool)
         # A standby does not know up to where the log is complete; an empty database has no subscriptions.

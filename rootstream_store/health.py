@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from rootstream_store import migrations
+from rootstream_store._flushes import Flushes, FlushHealth
 from rootstream_store._invalidations import get_backlog
 from rootstream_store._probe import deadline, probe
 from rootstream_store.cache import Cache, CacheHealth
@@ -25,6 +26,7 @@ from rootstream_store.queries import query
 from rootstream_store.settings import redact
 
 __all__ = [
+    "FlushHealth",
     "Health",
     "InvalidationHealth",
     "MigrationHealth",
@@ -139,6 +141,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     pool: PoolHealth
     redis: CacheHealth
     invalidations: InvalidationHealth
+    flushes: FlushHealth
     migrations: MigrationHealth
     version: str | None
     """Of this library. None: it is not installed but run from a checkout."""
@@ -147,7 +150,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 _DESCRIBE = query("health/describe_server", Server)
 
 
-def check(pool: Pool, cache: Cache) -> Health:
+def check(pool: Pool, cache: Cache, flushes: Flushes) -> Health:
     """Asks both servers now. Raises StoreClosed, and nothing because of a server.
 
     Waits at most connect_timeout for each address of PostgreSQL, as long again for its answers, half a second
@@ -167,14 +170,18 @@ def check(pool: Pool, cache: Cache) -> Health:
         postgres, schema, waiting = _unreachable(pool, error)
     redis = cache.health()
     state = _pool_health(pool, exhausted=exhausted)
-    reasons = tuple(_reasons(postgres, state, redis, schema, waiting))
+    reasons = _reasons(postgres, state, redis, schema, waiting)
+    flushed = flushes.read()
+    if flushed.is_late:
+        reasons.append(f"viewers: none were flushed for {flushed.age_seconds:.0f} s")
     return Health(
         status="down" if not postgres.reachable else "degraded" if reasons else "ok",
-        reasons=reasons,
+        reasons=tuple(reasons),
         postgres=postgres,
         pool=state,
         redis=redis,
         invalidations=waiting,
+        flushes=flushed,
         migrations=schema,
         version=_version(),
     )

@@ -87,7 +87,7 @@ class Metrics(Collector):
         if store is None:
             return
         yield from self._queries()
-        yield from _server_metrics.collect(store._pool, store._cache)
+        yield from _server_metrics.collect(store._pool, store._cache, store._flushes)
 
     def _observe(self, name: str, action: Callable[[], Any]) -> Any:
         started = perf_counter()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 import msgspec
 import psycopg
 
+from rootstream_store._flushes import Flushes
 from rootstream_store._invalidations import Invalidations
 from rootstream_store.batch import Batch
 from rootstream_store.cache import (
@@ -82,6 +83,7 @@ class Store(Db):
             self._cache.close()
             raise
         self._invalidations = Invalidations(self._pool, self._cache)
+        self._flushes = Flushes()
         self._observe: Observer = _unobserved
         self._on_close: list[Callable[[], None]] = []
 
@@ -330,7 +332,7 @@ class Store(Db):
         pending."""
         from rootstream_store.health import check
 
-        return check(self._pool, self._cache)
+        return check(self._pool, self._cache, self._flushes)
 
     @contextmanager
     def _connection(self) -> Generator[Connection]:

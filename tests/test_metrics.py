@@ -23,7 +23,7 @@ from rootstream_store.embedded import EmbeddedServers
 from rootstream_store.errors import InvalidInput, NotFound, SettingsError, Timeout
 from rootstream_store.metrics import BUCKETS, Metrics
 from rootstream_store.queries import Query
-from rootstream_store.repositories import streams, users
+from rootstream_store.repositories import streams, users, viewers
 from rootstream_store.store import Store
 
 from .factories import make_stream, make_user
@@ -432,6 +432,8 @@ def test_only_described_metrics_are_collected(database_url: str, redis_url: str)
         make_user(store)
         events.Subscription(store, "all", lambda tx, event: None).register()
         names = {metric.name for metric in measured.describe()}
-        collected = {metric.name for metric in measured.collect()}
+        with viewers.Flusher(store):
+            until(lambda: store.health().flushes.age_seconds is not None)
+            collected = {metric.name for metric in measured.collect()}
     assert collected <= names
     assert names - collected == {"rootstream_event_log_events"}  # not yet analysed

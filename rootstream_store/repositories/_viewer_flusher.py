@@ -63,10 +63,15 @@ class Flusher:
 
     def run(self, stop: threading.Event) -> None:
         """Flushes on this thread until `stop` is set, and once more then."""
-        while not stop.wait(self._every * random.uniform(0.9, 1.1)):
-            if not self._flush():
-                return
-        self._flush()
+        flushes = self._store._flushes
+        flushes.begin()
+        try:
+            while not stop.wait(self._every * random.uniform(0.9, 1.1)):
+                if not self._flush():
+                    return
+            self._flush()
+        finally:
+            flushes.end()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -84,9 +89,11 @@ class Flusher:
         try:
             self._last = self._store.flow(flush(secrets.token_hex(8)))
             self._failures = 0
+            self._store._flushes.note(is_complete=self._last.is_complete)
         except StoreClosed:
             return False
         except RootStreamError as error:
+            self._store._flushes.note(is_complete=False)
             self._failures += 1
             if self._failures in (1, 10) or self._failures % 100 == 0:
                 _log.warning("viewers are not flushed, failure %d: %s", self._failures, error)

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from rootstream_store import _flushes, metrics
+from rootstream_store._flushes import FlushHealth
 from rootstream_store.errors import Conflict
 from rootstream_store.records import ViewerCount
 from rootstream_store.repositories import streams, viewers
@@ -167,3 +169,30 @@ def test_counts_add_up_to_the_last_flush_through_kills_under_load(
     viewers.flush(faulty)
     assert totals(faulty, live)[2] <= sum(counted) + 7  # heartbeats of seven who never joined may be a peak
     assert max(slowest) < LONGEST
+
+
+def test_health_and_metrics_tell_of_flushes(
+    faulty: Store, own_valkey: OwnValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = make_stream_session(faulty).stream_id
+    assert faulty.health().flushes == FlushHealth()
+    assert "rootstream_viewer_flush_age_seconds" not in metrics.generate(faulty).decode()
+    with viewers.Flusher(faulty, every=0.05):
+        viewers.join(faulty, live, "ann")
+        until(lambda: faulty.health().flushes.done > 1, "flushes")
+        found = faulty.health().flushes
+        assert found.age_seconds is not None
+        assert found.age_seconds < LONGEST
+        assert (found.failed, found.is_late) == (0, False)
+        own_valkey.kill()
+        until(lambda: faulty.health().flushes.failed > 1, "failures")
+        monkeypatch.setattr(_flushes, "_LATE", 0.1)
+        until(lambda: any("none were flushed for" in reason for reason in faulty.health().reasons), "late")
+        assert faulty.health().flushes.is_late
+        text = metrics.generate(faulty).decode()
+        assert "\nrootstream_viewer_flush_age_seconds " in text
+        assert "\nrootstream_viewer_flushes_failed_total " in text
+        own_valkey.start()
+        done = faulty.health().flushes.done
+        until(lambda: faulty.health().flushes.done > done, "it to be made up for")
+    assert faulty.health().flushes.age_seconds is None

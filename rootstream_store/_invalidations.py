@@ -21,8 +21,8 @@ from typing import Any
 import msgspec
 
 from rootstream_store.cache import Cache
-from rootstream_store.database import Connection, Pool, execute, fetch_all, fetch_one
-from rootstream_store.errors import RootStreamError, StoreClosed
+from rootstream_store.database import READ_ONLY, Connection, Pool, execute, fetch_all, fetch_one
+from rootstream_store.errors import RootStreamError, StoreClosed, Unavailable
 from rootstream_store.queries import Query, query
 
 __all__ = ["IDLE_INTERVAL", "INTERVAL", "Backlog", "Invalidations", "get_backlog"]
@@ -35,6 +35,8 @@ _BATCH = 1000
 """Keys in one step: as many as one command to Redis does well within its timeout."""
 _MOST_COUNTED = 100_000
 _CLOSE_WAIT = 1.0
+_READ_ONLY_PAUSE = 10.0
+"""Seconds until a read-only server, which may have become the primary, is asked again to forget."""
 _MISSING = ("42P01", "42501")
 """SQLSTATEs: there is no such table, there is no right to it."""
 
@@ -72,7 +74,7 @@ class Invalidations:
         self._woken = threading.Event()
         self._stopped = threading.Event()
         self._is_failing = False
-        self._look_again_at = 0.0
+        self._look_again_at = self._delete_again_at = 0.0
         self.is_resting = False
         """The thread looks seldom, since nobody seemed to use the cache: say so with `wake`."""
         self.is_ready = False
@@ -183,9 +185,17 @@ class Invalidations:
             self._pool.release(connection)
 
     def _delete(self, ids: list[int]) -> int:
+        if time.monotonic() < self._delete_again_at:
+            return 0
         connection = self._pool.acquire()
         try:
             return execute(connection, _DELETE, {"ids": ids}).count
+        except Unavailable as error:
+            # A standby: it is for a process on the primary to forget them. The connection is closed for this.
+            if error.sqlstate != READ_ONLY:
+                raise
+            self._delete_again_at = time.monotonic() + _READ_ONLY_PAUSE
+            return 0
         finally:
             self._pool.release(connection)
 

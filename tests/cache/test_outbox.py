@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from rootstream_store import _invalidations, maintenance
 from rootstream_store.cli import main
@@ -323,3 +324,18 @@ def test_keys_of_somebody_elses_answers(make_store: MakeStore, database_url: str
     behind(database_url, "UPDATE rooms SET name = 'b'")
     store.sweep_invalidations()
     assert store.redis.exists("room:7") == 0
+
+
+def test_a_read_only_server_answers_from_the_first_call_on(make_store: MakeStore, database_url: str) -> None:
+    primary = make_store()
+    token = cached_login(primary)
+    primary.close()
+    standby = make_store(make_conninfo(database_url, options="-c default_transaction_read_only=on"))
+    behind(database_url, "UPDATE sessions SET is_active = FALSE")
+    assert not is_good(standby, token)
+    # It is nothing to log, and no reason to look seldom.
+    assert standby.sweep_invalidations() == 0
+    assert not standby._invalidations._is_failing
+    primary = make_store()
+    assert waiting(primary) == 1
+    assert primary.sweep_invalidations() == 1

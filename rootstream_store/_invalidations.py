@@ -84,7 +84,8 @@ class Invalidations:
     def begin(self) -> bool:
         """Look for the first time and start the thread. Returns `is_ready`; a later look may make it so.
 
-        Raises what a query raises."""
+        Takes one step: where more waits, after an outage of Redis say, it is the thread's to go on. Raises what
+        a query raises."""
         with self._starting:
             if self.is_ready or time.monotonic() < self._look_again_at:
                 return self.is_ready
@@ -99,13 +100,15 @@ class Invalidations:
                 else:
                     self._thread = thread
         try:
-            self.sweep()
+            if self._step(0)[1] is not None:
+                self._woken.set()
         except RootStreamError as error:
-            if error.sqlstate not in _MISSING:
+            if error.sqlstate in _MISSING:
+                # An older schema, or rights that were not given again after its migration: as it was without.
+                self._tell(error)
+                self.is_ready = True
+            else:
                 raise
-            # An older schema, or rights that were not given again after its migration: as it was without.
-            self._tell(error)
-            self.is_ready = True
         return self.is_ready
 
     def wake(self) -> None:
@@ -116,22 +119,28 @@ class Invalidations:
     def sweep(self) -> int:
         """Remove everything that is there now; returns how many invalidations. Fewer than all where Redis
         does not take them. Raises what a query raises."""
-        total = after_id = 0
-        while True:
-            batch = self._list(after_id)
-            left = set(self._cache.drop(invalidation.key for invalidation in batch)) if batch else set()
-            # Of several servers one may be away for long: then those keys alone are no hits.
-            if left and not self._cache.withholds_keys:
-                self.is_ready = False
+        total = 0
+        after_id: int | None = 0
+        while after_id is not None:
+            removed, after_id = self._step(after_id)
+            total += removed
+            if self._stopped.is_set():
                 break
-            if len(batch) < _BATCH:
-                self.is_ready = True
-            removed = [invalidation.id for invalidation in batch if invalidation.key not in left]
-            total += self._delete(removed) if removed else 0
-            if len(batch) < _BATCH or self._stopped.is_set():
-                break
-            after_id = batch[-1].id
         return total
+
+    def _step(self, after_id: int) -> tuple[int, int | None]:
+        """Remove some; returns how many, and the id of the last one where there may be more."""
+        batch = self._list(after_id)
+        left = set(self._cache.drop(invalidation.key for invalidation in batch)) if batch else set()
+        # Of several servers one may be away for long: then those keys alone are no hits.
+        if left and not self._cache.withholds_keys:
+            self.is_ready = False
+            return 0, None
+        is_whole = len(batch) < _BATCH
+        if is_whole:
+            self.is_ready = True
+        removed = [invalidation.id for invalidation in batch if invalidation.key not in left]
+        return self._delete(removed) if removed else 0, None if is_whole else batch[-1].id
 
     def stop(self) -> None:
         """Have the thread end soon, and start none."""

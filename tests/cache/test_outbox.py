@@ -339,3 +339,17 @@ def test_a_read_only_server_answers_from_the_first_call_on(make_store: MakeStore
     primary = make_store()
     assert waiting(primary) == 1
     assert primary.sweep_invalidations() == 1
+
+
+def test_a_call_does_not_sweep_what_an_outage_has_left(make_store: MakeStore, database_url: str) -> None:
+    store = make_store()
+    user = make_user(store)
+    behind(
+        database_url,
+        "INSERT INTO cache_invalidations (key) SELECT 'user:' || 1000000 + n FROM generate_series(1, 50000) AS n",
+    )
+    assert users.get(store, user.id) == user
+    assert waiting(store) > 0
+    assert not store._invalidations.is_ready
+    until(lambda: store._invalidations.is_ready, "the thread to sweep the rest")
+    assert waiting(store) == 0

@@ -22,7 +22,7 @@ import msgspec
 
 from rootstream_store.cache import Cache
 from rootstream_store.database import READ_ONLY, Connection, Pool, execute, fetch_all, fetch_one
-from rootstream_store.errors import RootStreamError, StoreClosed, Unavailable
+from rootstream_store.errors import Conflict, RootStreamError, StoreClosed, Unavailable
 from rootstream_store.queries import Query, query
 
 __all__ = ["IDLE_INTERVAL", "INTERVAL", "Backlog", "Invalidations", "get_backlog"]
@@ -84,8 +84,8 @@ class Invalidations:
     def begin(self) -> bool:
         """Look for the first time and start the thread. Returns `is_ready`; a later look may make it so.
 
-        Takes one step: where more waits, after an outage of Redis say, it is the thread's to go on. Raises what
-        a query raises."""
+        Takes one step: where more waits, after an outage of Redis say, it is the thread's to go on. Raises
+        what a query raises, but not where asking PostgreSQL again may help: the caller does."""
         with self._starting:
             if self.is_ready or time.monotonic() < self._look_again_at:
                 return self.is_ready
@@ -107,7 +107,7 @@ class Invalidations:
                 # An older schema, or rights that were not given again after its migration: as it was without.
                 self._tell(error)
                 self.is_ready = True
-            else:
+            elif not isinstance(error, Conflict | Unavailable) or not error.retryable:
                 raise
         return self.is_ready
 

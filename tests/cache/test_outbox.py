@@ -346,10 +346,21 @@ def test_a_call_does_not_sweep_what_an_outage_has_left(make_store: MakeStore, da
     user = make_user(store)
     behind(
         database_url,
-        "INSERT INTO cache_invalidations (key) SELECT 'user:' || 1000000 + n FROM generate_series(1, 50000) AS n",
+        "INSERT INTO cache_invalidations (key) SELECT 'user:' || n FROM generate_series(100001, 150000) AS n",
     )
     assert users.get(store, user.id) == user
     assert waiting(store) > 0
     assert not store._invalidations.is_ready
     until(lambda: store._invalidations.is_ready, "the thread to sweep the rest")
     assert waiting(store) == 0
+
+
+def test_a_connection_lost_before_the_first_look(make_store: MakeStore, database_url: str) -> None:
+    store = make_store()
+    user = make_user(store)
+    behind(
+        database_url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    assert users.get(store, user.id) == user

@@ -6,6 +6,7 @@ Whatever Redis does, reads are answered (by the load function, from PostgreSQL) 
 from __future__ import annotations
 
 import functools
+import threading
 import weakref
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
@@ -96,6 +97,7 @@ class Cache:
 
     def __init__(self, settings: Settings) -> None:
         self._closed = False
+        self._subscribing = threading.Lock()
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._client: redis.Redis | None = None
         self._tracking: Tracking | None = None
@@ -327,7 +329,8 @@ class Cache:
             retry_after=self._retry_after,
             url=self._url,
         )
-        self._subscriptions.add(subscription)
+        with self._subscribing:
+            self._subscriptions.add(subscription)
         if self._closed:
             subscription.close()
             raise StoreClosed("the store is closed")
@@ -383,7 +386,10 @@ class Cache:
         self._closed = True
         if self._client is None:
             return
-        for subscription in list(self._subscriptions):
+        # Not while one is added, which would end the loop with an error. Later ones are closed as they come.
+        with self._subscribing:
+            subscriptions = list(self._subscriptions)
+        for subscription in subscriptions:
             subscription.close()
         if self._tracking is not None:
             self._tracking.close()

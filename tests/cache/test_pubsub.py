@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -245,3 +247,28 @@ def _timed(cache: Cache) -> float:
     started = time.perf_counter()
     cache.redis.ping()
     return time.perf_counter() - started
+
+
+def test_closing_while_others_subscribe_leaves_nothing_open(make_cache: MakeCache, until: Until) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(10):
+            cache = make_cache()
+            made: list[Subscription] = []
+
+            def subscribe(cache: Cache = cache, made: list[Subscription] = made) -> None:
+                with contextlib.suppress(StoreClosed):
+                    while True:
+                        made.append(cache.subscribe("news"))
+
+            threads = [threading.Thread(target=subscribe) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            until(lambda made=made: len(made) > 200, "many subscriptions")
+            cache.close()
+            for thread in threads:
+                thread.join()
+            assert all(subscription.closed for subscription in made)
+    finally:
+        sys.setswitchinterval(interval)

@@ -19,7 +19,7 @@ from rootstream_store.db import Db
 from rootstream_store.errors import AlreadyExists, AuthenticationFailed, InvalidInput, NotFound
 from rootstream_store.queries import Query
 from rootstream_store.records import User
-from rootstream_store.repositories import sessions, streams, users
+from rootstream_store.repositories import sessions, stream_sessions, streams, users
 from rootstream_store.repositories._passwords import check_password, hash_password
 from rootstream_store.secret import Secret
 from rootstream_store.store import Store
@@ -598,6 +598,22 @@ class TestDelete:
         assert store.redis.exists(key) == 0
         with pytest.raises(AuthenticationFailed):
             sessions.validate(store, token)
+
+    def test_waits_for_a_broadcast_that_is_being_changed(self, store: Store, database_url: str) -> None:
+        user = make_user(store)
+        stream = make_stream(store, user.id)
+        streams.start(store, stream.id)
+        with ThreadPoolExecutor(1) as pool, psycopg.connect(database_url, autocommit=True) as other:
+            with store.transaction() as tx:
+                stream_sessions.add_bytes(tx, stream.id, 5)
+                deleted = pool.submit(users.delete, store, user.id)
+                blocked(other)
+                # Each of these takes one more lock, and none that the deletion has already.
+                streams.update_stats(tx, stream.id, bytes_sent=5)
+                streams.stop(tx, stream.id)
+            assert deleted.exception(10) is None
+        with pytest.raises(NotFound):
+            streams.get(store, stream.id)
 
     def test_of_two_at_once_one_deletes(self, store: Store) -> None:
         user = make_user(store)

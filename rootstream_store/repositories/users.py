@@ -86,6 +86,7 @@ _RECORD_LOGIN = query("users/record_login", User)
 _FIND_CREDENTIALS = query("users/find_credentials", _Credentials)
 _FINISH_LOGIN = query("users/finish_login", User)
 _LOCK = query("users/lock", int)
+_LOCK_STREAMS = query("users/lock_streams", int)
 _LIST_STREAMS = query("users/list_streams", _StreamState)
 _DELETE = query("users/delete", bytes)
 _REVOKE_SESSIONS = query("sessions/revoke_all", bytes)
@@ -278,7 +279,9 @@ def delete(db: Db, user_id: int) -> None:
 
 
 def _delete(user_id: int) -> Flow[None]:
-    # Several statements: the later ones see what was made until the lock was there.
+    # Several statements: the later ones see what was made until the lock was there. The streams first: who
+    # starts or stops one locks the user last, and each would wait for the other.
+    yield from rows(_LOCK_STREAMS, user_id=user_id)
     yield from one(_LOCK, user_id=user_id)
     yield from after_commit(Invalidate(keys.user(user_id)))
     for stream in (yield from rows(_LIST_STREAMS, user_id=user_id)):

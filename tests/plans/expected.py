@@ -497,6 +497,7 @@ PLANS: Final[dict[str, tuple[Plan, ...]]] = {
     "users/list": _pages("users_pkey", after_id=10_000),
     "users/list_streams": _one("streams_user_id_idx", user_id=PLAIN_USER),
     "users/lock": _one("users_pkey"),
+    "users/lock_streams": _one("streams_user_id_idx", "stream_sessions_open_key", rows=2, user_id=PLAIN_USER),
     "users/record_login": _one("users_pkey"),
     # With the sessions that hang on it.
     "users/set_active": _one("users_pkey", rows=4, user_id=PLAIN_USER),

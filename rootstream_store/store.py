@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import random
@@ -86,6 +87,8 @@ class Store(Db):
         self._flushes = Flushes()
         self._observe: Observer = _unobserved
         self._on_close: list[Callable[[], None]] = []
+        self._later: list[Effect] | None = None
+        """Where effects wait, in the copy of a store that a flow runs on. None: they are run at once."""
 
     @classmethod
     def open(cls, database_url: str | None = None, redis_url: str | None = None, **settings: Any) -> Self:
@@ -249,7 +252,13 @@ class Store(Db):
             self._cache.wake(effects[0])
             return
         self._cache.end_write([effect.key for effect in effects if isinstance(effect, Invalidate)])
-        self._cache.run([effect for effect in effects if not isinstance(effect, Invalidate)])
+        self._run([effect for effect in effects if not isinstance(effect, Invalidate)])
+
+    def _run(self, effects: list[Effect]) -> None:
+        if self._later is None:
+            self._cache.run(effects)
+        else:
+            self._later += effects
 
     def flow(
         self, steps: Generator[Any, Any, T], *, atomic: bool = False, invalidates: Sequence[str] = ()
@@ -263,11 +272,17 @@ class Store(Db):
         if not keys:
             return drive(self, steps)
         self._cache.begin_write(keys)
+        writing = copy.copy(self)
+        effects: list[Effect] = []
+        writing._later = effects
         try:
-            return drive(self, steps)
+            return drive(writing, steps)
         finally:
             # Also after an error, when nobody may know whether the change was applied: dropping is safe.
             self._cache.end_write(keys)
+            # Only now, so that whoever is woken reads what is new; and where the removal has just waited for
+            # Redis in vain, these do not wait once more.
+            self._run(effects)
 
     @contextmanager
     def transaction(self, *, isolation: str | None = None) -> Generator[Transaction]:

@@ -9,9 +9,11 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
+import psycopg
 import pytest
 
 from rootstream_store import Store, billing, events, records, sessions, stream_sessions, streams, users
@@ -21,7 +23,7 @@ from rootstream_store.secret import Secret
 
 from ..cache.conftest import OwnValkey, until
 from ..factories import PASSWORD, make_stream, make_user
-from ..together import together
+from ..together import blocked, together
 
 LONGEST = 0.6
 """Seconds that a call may take while Redis is down."""
@@ -216,6 +218,29 @@ def test_after_the_first_call_of_an_outage_nobody_waits(database_url: str, valke
         sessions.validate(store, scene.token)
         # Each would wait 0.25 s by itself.
         assert min(timed(lambda s: sessions.validate(s.store, s.token), scene) for _ in range(20)) < 0.05
+
+
+def test_a_write_that_waits_for_another_does_not_wait_for_redis_a_third_time(
+    database_url: str, valkey: OwnValkey
+) -> None:
+    """Before its statement, and for the removal after it; its message, in vain as well, goes without."""
+    times = []
+    for _ in range(3):
+        with Store.open(database_url, valkey.url, redis_retry_after=0.3) as store:
+            scene = make_scene(store)
+            valkey.freeze()
+            with ThreadPoolExecutor(1) as pool, psycopg.connect(database_url, autocommit=True) as other:
+                with store.transaction() as tx:
+                    stream_sessions.add_bytes(tx, scene.live, 1)
+                    stopped = pool.submit(streams.stop, store, scene.live)
+                    blocked(other)
+                    time.sleep(0.4)  # longer than the breaker stays open
+                started = time.monotonic()
+                stopped.result(10)
+            times.append(time.monotonic() - started)
+        valkey.kill()
+        valkey.start()
+    assert min(times) < 0.4, times
 
 
 def test_many_threads_wait_beside_each_other_and_not_one_after_the_other(

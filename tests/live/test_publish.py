@@ -207,3 +207,19 @@ def test_deleting_an_account_tells_all_that_ends_with_it(store: Store) -> None:
         live.SessionRevoked(user_id=stream.user_id, session_id=live.session_id(session.token_hash)),
         live.UserUpdated(user_id=stream.user_id, change="deleted"),
     ]
+
+
+def test_whoever_is_told_reads_what_is_new(own: Store, own_valkey: OwnValkey) -> None:
+    """Also where Redis did not take the marker before the statement."""
+    stream = make_stream(own)
+    assert not streams.is_live(own, stream.id)
+    with own.redis.monitor() as monitor:  # type: ignore[no-untyped-call]  # redis-py's
+        streams.start(own, stream.id)
+        own.redis.echo("the end")
+        seen = []
+        for heard in monitor.listen():
+            seen.append(heard["command"].split()[0].upper())
+            if seen[-1] == "ECHO":
+                break
+    assert "UNLINK" in seen
+    assert seen.index("UNLINK") < seen.index("PUBLISH")

@@ -58,6 +58,9 @@ class Announcer:
         """Have it sent soon, after those that were added before. Never waits."""
         if self._process != os.getpid():
             self._begin()  # what waits in a forked child's copy is the parent's to send
+        if self._closed:
+            self._lost(1)
+            return
         if len(self._waiting) >= MOST_WAITING:
             try:
                 self._waiting.popleft()
@@ -92,6 +95,9 @@ class Announcer:
             self._pushes.put(None)
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+        if self._process == os.getpid() and (left := len(self._waiting)):
+            self._waiting.clear()
+            self._lost(left)
 
     def _begin(self) -> None:
         self._process = os.getpid()
@@ -135,8 +141,7 @@ class Announcer:
                     self._stop.wait(PAUSE)
         while self._waiting or self._missing:
             if not self._round():
-                self._lost(len(self._waiting))
-                return
+                return  # close() counts what is left
 
     def _round(self) -> bool:
         """Send what fits in one round trip; a loss that is to be told comes first, alone."""

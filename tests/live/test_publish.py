@@ -15,7 +15,7 @@ from rootstream_store.store import Store
 from ..cache.conftest import OwnValkey
 from ..factories import make_stream, make_stream_session, make_user
 from ..undo import rolled_back
-from .conftest import Goal, drain
+from .conftest import Goal, MakeStore, drain
 
 
 def received(messages: live.LiveSubscription, count: int) -> list[live.Message]:
@@ -52,6 +52,17 @@ def test_closing_the_store_sends_what_waits(store: Store, database_url: str, red
             for number in range(1000):
                 live.publish(other, Goal(stream_id=1, number=number), soon=True)
         assert len(received(messages, 1000)) == 1000
+
+
+def test_what_is_published_after_the_end_is_counted_as_lost(make_store: MakeStore) -> None:
+    store = make_store()
+    live.publish(store, Goal(stream_id=1), soon=True)
+    store.close()
+    for _ in range(3):
+        live.publish(store, Goal(stream_id=1), soon=True)
+    assert store._cache.counters.lost_effects == 3
+    store.close()
+    assert store._cache.counters.lost_effects == 3
 
 
 def test_a_commit_is_one_round_trip_however_many_messages(own: Store, own_valkey: OwnValkey) -> None:

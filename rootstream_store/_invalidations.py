@@ -30,7 +30,7 @@ __all__ = ["IDLE_INTERVAL", "INTERVAL", "Backlog", "Invalidations", "get_backlog
 INTERVAL = 0.5
 """Seconds between two looks while the cache is in use."""
 IDLE_INTERVAL = 5.0
-"""Seconds between two looks while it is not, or while they fail."""
+"""Seconds between two looks while it is not, or where the table cannot be read."""
 _BATCH = 1000
 """Keys in one step: as many as one command to Redis does well within its timeout."""
 _MOST_COUNTED = 100_000
@@ -73,7 +73,7 @@ class Invalidations:
         self._thread: threading.Thread | None = None
         self._woken = threading.Event()
         self._stopped = threading.Event()
-        self._is_failing = False
+        self._is_failing = self._is_refused = False
         self._look_again_at = self._delete_again_at = 0.0
         self.is_resting = False
         """The thread looks seldom, since nobody seemed to use the cache: say so with `wake`."""
@@ -160,8 +160,10 @@ class Invalidations:
         uses = self._cache.uses
         while not self._stopped.is_set():
             used, uses = uses, self._cache.uses
-            self.is_resting = used == uses and not self._is_failing
-            rests = self._is_failing or (self.is_resting and self.is_ready)
+            self.is_resting = used == uses and not self._is_refused
+            # Not longer while PostgreSQL is away: cached answers are served on, and must end soon when it is
+            # back.
+            rests = self._is_refused or (self.is_resting and (self.is_ready or self._is_failing))
             pause = IDLE_INTERVAL if rests else INTERVAL
             # Jitter, so that processes that were started together do not look together.
             self._woken.wait(pause * random.uniform(0.8, 1.2))
@@ -179,9 +181,10 @@ class Invalidations:
                 _log.exception("looking for invalidations failed")
                 self._is_failing = True
             else:
-                self._is_failing = False
+                self._is_failing = self._is_refused = False
 
     def _tell(self, error: RootStreamError) -> None:
+        self._is_refused = error.sqlstate in _MISSING
         if not self._is_failing:
             self._is_failing = True
             _log.warning("invalidations of the cache cannot be swept, trying again: %s", error)

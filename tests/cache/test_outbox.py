@@ -230,6 +230,18 @@ def test_postgres_gone_for_a_while(
         store.close()
 
 
+def test_a_process_in_use_looks_soon_after_postgres_is_back(make_store: MakeStore, database_url: str) -> None:
+    with Proxy(database_url) as proxy:
+        store = make_store(proxy.database_url, pool_timeout=0.5, retry_deadline=0)
+        token = cached_login(store)
+        proxy.stop()
+        until(lambda: is_good(store, token) and store._invalidations._is_failing, "a look to fail")
+        proxy.start()
+        behind(database_url, "UPDATE sessions SET is_active = FALSE")
+        refused_within(2.0, [store], token)
+        store.close()
+
+
 def test_an_older_schema_and_missing_rights_are_told_once(
     make_store: MakeStore,
     database_url: str,

@@ -18,7 +18,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 import msgspec
 
-from rootstream_store.cache import Ask, Subscription, work
+from rootstream_store.cache import Ask, Subscription, check_timeout, work
 from rootstream_store.errors import InvalidInput, RootStreamError, Unavailable
 from rootstream_store.store import Store
 
@@ -157,8 +157,9 @@ class WorkQueue(Generic[P]):
         was none for `timeout` seconds. None as timeout: waits until there is one, also while Redis is away.
 
         A payload that is not of the queue's type makes the job dead. Raises Unavailable when Redis did not
-        answer at the end of the wait.
+        answer at the end of the wait, and InvalidInput.
         """
+        check_timeout(timeout)
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             holder = uuid.uuid4().hex

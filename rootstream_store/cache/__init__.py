@@ -39,7 +39,7 @@ from rootstream_store.cache.feed import Entry, Feed, Hole
 from rootstream_store.cache.lease import LeaseCache, Load
 from rootstream_store.cache.messages import Announce, Limits, StateChange, WriteAsk
 from rootstream_store.cache.near import MISSING, NEGATIVE, NearCache, NearCounters
-from rootstream_store.cache.pubsub import Gap, Message, Subscription, subscribe
+from rootstream_store.cache.pubsub import Gap, Message, Subscription, check_timeout, subscribe
 from rootstream_store.cache.wire import Ask, Command, Script, Wire
 from rootstream_store.errors import SettingsError, StoreClosed
 from rootstream_store.settings import Settings
@@ -75,6 +75,7 @@ __all__ = [
     "Unreached",
     "Wake",
     "WriteAsk",
+    "check_timeout",
     "connect",
     "keys",
     "run_effects",

@@ -24,7 +24,7 @@ from rootstream_store.cache.client import dedicated, describe_error, safe_url, t
 from rootstream_store.cache.effects import encode
 from rootstream_store.errors import InvalidInput
 
-__all__ = ["Gap", "Message", "Subscription", "subscribe"]
+__all__ = ["Gap", "Message", "Subscription", "check_timeout", "subscribe"]
 
 _LOOK_UP = 0.25
 """Longest sleep without looking whether the subscription was closed, in seconds: close() wakes it by a PING,
@@ -100,7 +100,7 @@ class Subscription:
         SettingsError or PermissionDenied when Redis is back and refuses the user or the channels, and
         InvalidInput.
         """
-        _check_timeout(timeout)
+        check_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self._reading.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
             return None
@@ -254,7 +254,7 @@ def subscribe(
     """
     if isinstance(patterns, str | bytes) or not isinstance(patterns, Iterable):
         raise InvalidInput("patterns", f"must be a collection of patterns, not {type(patterns).__name__}")
-    _check_timeout(timeout)
+    check_timeout(timeout)
     # Named twice it would still be one subscription for the server, with two confirmations.
     names = list(dict.fromkeys(encode(channel, "channels") for channel in channels))
     globs = list(dict.fromkeys(encode(pattern, "patterns") for pattern in patterns))
@@ -280,7 +280,8 @@ def subscribe(
         raise to_error(error, where, url) from error
 
 
-def _check_timeout(timeout: float | None) -> None:
+def check_timeout(timeout: float | None) -> None:
+    """Raises InvalidInput for what no wait can last."""
     if timeout is None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):

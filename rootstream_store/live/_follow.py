@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from types import TracebackType
 
+from rootstream_store.cache import check_timeout
 from rootstream_store.errors import Unavailable
 from rootstream_store.live._messages import Received, StateChanged, StateDeleted
 from rootstream_store.live._state import StateSnapshot, get_state
@@ -42,8 +43,9 @@ class StateFollower:
     def get(self, timeout: float | None = None) -> StateSnapshot | StateChanged | None:
         """The next snapshot or change; None when none came in `timeout` seconds or the follower was closed.
 
-        A Redis that is away is waited for.
+        A Redis that is away is waited for. Raises InvalidInput.
         """
+        check_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._changes.closed:
             if self._is_behind and (snapshot := self._look()) is not None:

@@ -15,7 +15,7 @@ from typing import Literal
 
 import msgspec
 
-from rootstream_store.cache import Entry, Feed, Hole
+from rootstream_store.cache import Entry, Feed, Hole, check_timeout
 from rootstream_store.cache.messages import LOST
 from rootstream_store.errors import InvalidInput
 from rootstream_store.live._messages import Decoder, Message, Received
@@ -77,8 +77,9 @@ class LiveSubscription:
         """The next message or gap; None when none came in `timeout` seconds or the subscription was closed.
 
         None as timeout: waits until one comes. A Redis that is away is waited for in the same way. Raises
-        SettingsError or PermissionDenied when Redis is back and refuses the user.
+        SettingsError or PermissionDenied when Redis is back and refuses the user, and InvalidInput.
         """
+        check_timeout(timeout)
         if self._ready and not self._feed.closed:
             with suppress(IndexError):  # another thread took it
                 return self._ready.popleft()

@@ -402,3 +402,11 @@ def test_eight_subscribers_get_all_of_it(store: Store) -> None:
         reader.join(5)
         assert not reader.is_alive()
     assert got == [list(range(2000))] * 8
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), float("nan"), 10**300, "1", True])
+def test_a_timeout_that_is_no_time_is_refused(store: Store, timeout: Any) -> None:
+    with live.subscribe(store) as messages, pytest.raises(InvalidInput, match="timeout"):
+        messages.get(timeout)
+    with live.follow_state(store, 1) as follower, pytest.raises(InvalidInput, match="timeout"):
+        follower.get(timeout)

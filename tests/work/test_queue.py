@@ -254,3 +254,9 @@ def test_it_works_behind_sentinels_and_in_a_cluster(database_url: str, make: obj
                 assert job.payload == number
                 assert queue.take(0.05) is None
                 assert job.done()
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), float("nan"), True])
+def test_a_timeout_that_is_no_time_is_refused(queue: WorkQueue[Transcode], timeout: float) -> None:
+    with pytest.raises(InvalidInput, match="timeout"):
+        queue.take(timeout)

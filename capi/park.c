@@ -22,11 +22,15 @@ int64_t rssq_now_us(void)
 
 uint32_t rssq_park_enter(rssq_park *park)
 {
+    uint32_t seen;
+
     /* Sequentially consistent, like the load in rssq_park_wake: either the waker sees the sleeper, or the sleeper, who looks
-     * again after this, sees what the waker did before. */
-    atomic_store(&park->is_woken, 0);
+     * again after this, sees what the waker did before. In this order: a waker that finds is_woken set relies on another
+     * one, whose change of the word must then be after the look at it here. */
     atomic_fetch_add(&park->sleepers, 1);
-    return atomic_load(&park->word);
+    seen = atomic_load(&park->word);
+    atomic_store(&park->is_woken, 0);
+    return seen;
 }
 
 void rssq_park_leave(rssq_park *park)

@@ -60,3 +60,10 @@ def test_what_is_dropped_is_counted_and_nothing_else_is_lost(
 @pytest.mark.parametrize("producers", [1, 8])
 def test_policies_waits_flush_and_close(programs: Path, producers: int) -> None:
     run(programs / "check_queue", producers, 12_000 // producers)
+
+
+def test_no_wake_up_is_lost(tmp_path: Path) -> None:
+    # Without a sanitizer: none of them follows the two stacks of the program.
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc")
+    assert run(compile_c(tmp_path / "check_park", HERE / "check_park.c")) == ""

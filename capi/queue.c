@@ -61,7 +61,8 @@ void rssq_queue_let_go(rssq_queue *queue)
 
 void rssq_queue_close(rssq_queue *queue)
 {
-    atomic_store(&queue->closed, 1);
+    rssq_ring_close(queue->events.ring);
+    rssq_ring_close(queue->stats.ring);
     rssq_park_wake(&queue->events.room);
     rssq_park_wake(&queue->stats.room);
 }
@@ -110,10 +111,6 @@ static int put_into_full(rssq_queue *queue, rssq_lane *to, const rssq_part *part
 
         rssq_park_wake(&queue->work);
         rssq_park_wake(&queue->hurry);
-        if (atomic_load(&queue->closed)) {
-            rssq_park_leave(&to->room);
-            return RSSQ_CLOSED;
-        }
         result = rssq_ring_put(to->ring, parts, count, end);
         if (result != RSSQ_FULL) {
             rssq_park_leave(&to->room);
@@ -136,8 +133,6 @@ static int put(rssq_queue *queue, rssq_lane *to, const rssq_part *parts, int cou
     uint64_t end;
     int result;
 
-    if (atomic_load_explicit(&queue->closed, memory_order_acquire))
-        return RSSQ_CLOSED;
     result = rssq_ring_put(to->ring, parts, count, &end);
     if (result == RSSQ_FULL)
         result = put_into_full(queue, to, parts, count, &end);

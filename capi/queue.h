@@ -17,8 +17,7 @@ typedef struct rssq_queue rssq_queue;
 enum { RSSQ_POLICY_FAIL = 0, RSSQ_POLICY_BLOCK = 1, RSSQ_POLICY_DROP_OLDEST = 2 };
 
 enum {
-    /* besides RSSQ_DONE, RSSQ_FULL, RSSQ_TOO_LARGE of ring.h */
-    RSSQ_CLOSED = 3,
+    /* besides RSSQ_DONE, RSSQ_FULL, RSSQ_TOO_LARGE, RSSQ_CLOSED of ring.h */
     RSSQ_TIMEOUT = 4
 };
 

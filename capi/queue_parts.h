@@ -28,7 +28,6 @@ struct rssq_queue {
     int policy;
     int64_t block_us;
     _Atomic int holders;
-    _Atomic int closed;
     _Atomic int stopping;
     _Atomic int flushing; /* how many wait in rssq_queue_flush */
     char gap_1[LINE];

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CLOSED ((uint64_t)1 << 63) /* in head: a claim under way at the time of closing fails, or came before it */
 #define LINE 64 /* bytes of a cache line: what one side writes must not share one with what the other does */
 
 /* Of the cell at position p, where n is the number of cells:
@@ -80,6 +81,11 @@ void rssq_ring_free(rssq_ring *ring)
     free(ring);
 }
 
+void rssq_ring_close(rssq_ring *ring)
+{
+    atomic_fetch_or(&ring->head, CLOSED);
+}
+
 size_t rssq_ring_largest(const rssq_ring *ring)
 {
     return ring->largest;
@@ -127,6 +133,8 @@ static int claim(rssq_ring *ring, uint64_t needed, uint64_t *position)
         uint64_t i;
         int64_t ahead = 0;
 
+        if (head & CLOSED)
+            return RSSQ_CLOSED;
         for (i = 0; i < needed && ahead == 0; i++) {
             const uint64_t turn = atomic_load_explicit(&state_at(ring, head + i)->turn, memory_order_acquire);
             ahead = (int64_t)(turn - (head + i));
@@ -147,7 +155,7 @@ int rssq_ring_put(rssq_ring *ring, const rssq_part *parts, int count, uint64_t *
 {
     size_t size = 0, offset = 0;
     uint64_t position;
-    int i;
+    int i, result;
 
     for (i = 0; i < count; i++) {
         if (parts[i].size > ring->largest)
@@ -156,8 +164,9 @@ int rssq_ring_put(rssq_ring *ring, const rssq_part *parts, int count, uint64_t *
     }
     if (size == 0 || size > ring->largest)
         return RSSQ_TOO_LARGE;
-    if (claim(ring, cells_of(ring, size), &position) != RSSQ_DONE)
-        return RSSQ_FULL;
+    result = claim(ring, cells_of(ring, size), &position);
+    if (result != RSSQ_DONE)
+        return result;
     atomic_fetch_add_explicit(&ring->count, 1, memory_order_relaxed);
     for (i = 0; i < count; i++) {
         if (parts[i].size != 0)
@@ -243,7 +252,7 @@ int rssq_ring_ready(const rssq_ring *ring)
 
 uint64_t rssq_ring_head(const rssq_ring *ring)
 {
-    return atomic_load(&ring->head);
+    return atomic_load(&ring->head) & ~CLOSED;
 }
 
 uint64_t rssq_ring_tail(const rssq_ring *ring)

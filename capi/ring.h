@@ -24,7 +24,8 @@ typedef struct {
 enum {
     RSSQ_DONE = 0,
     RSSQ_FULL = 1,     /* no room now */
-    RSSQ_TOO_LARGE = 2 /* never room */
+    RSSQ_TOO_LARGE = 2, /* never room */
+    RSSQ_CLOSED = 3
 };
 
 /* A ring of `bytes` of room, rounded up to a power of two of cells of cell_size bytes (a power of two). NULL: out of memory.
@@ -35,7 +36,11 @@ void rssq_ring_free(rssq_ring *ring);
 /* The largest record: a quarter of the room. */
 size_t rssq_ring_largest(const rssq_ring *ring);
 
-/* Copies a record in: RSSQ_DONE, RSSQ_FULL or RSSQ_TOO_LARGE. Any thread. *end: the position after it. */
+/* From now on rssq_ring_put gives RSSQ_CLOSED, and rssq_ring_head stays where it is: what was claimed before is published
+ * yet. */
+void rssq_ring_close(rssq_ring *ring);
+
+/* Copies a record in: RSSQ_DONE, RSSQ_FULL, RSSQ_TOO_LARGE or RSSQ_CLOSED. Any thread. *end: the position after it. */
 int rssq_ring_put(rssq_ring *ring, const rssq_part *parts, int count, uint64_t *end);
 
 /* Copies the oldest record out: its size, or 0 when there is none (or it is not published yet), or minus its size when that

@@ -67,3 +67,10 @@ def test_no_wake_up_is_lost(tmp_path: Path) -> None:
     if shutil.which("gcc") is None:
         pytest.skip("no gcc")
     assert run(compile_c(tmp_path / "check_park", HERE / "check_park.c")) == ""
+
+
+def test_nothing_is_taken_in_after_the_flush_of_a_close(tmp_path: Path) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc")
+    options = ("-O2", "-Wl,--wrap=rssq_ring_put")
+    assert run(compile_c(tmp_path / "check_close", HERE / "check_close.c", options=options)) == ""

@@ -93,13 +93,18 @@ static int put_into_full(rssq_queue *queue, rssq_lane *to, const rssq_part *part
 {
     const int64_t until = rssq_now_us() + queue->block_us;
     int64_t left = queue->block_us;
-    int result = RSSQ_FULL, tries;
+    uint64_t most = rssq_ring_cells(to->ring);
+    int result = RSSQ_FULL, tries = 0;
 
     if (queue->policy == RSSQ_POLICY_DROP_OLDEST) {
-        /* The oldest may just be written or read by another thread: not waited for longer than it takes to look. */
-        for (tries = 0; tries < 1000 && result == RSSQ_FULL; tries++) {
-            if (rssq_ring_drop(to->ring))
+        /* The oldest may just be written or read by another thread: not waited for longer than it takes to look. A large
+         * one may need the room of many small ones, but never of more than there are. */
+        while (tries < 1000 && most > 0 && result == RSSQ_FULL) {
+            if (rssq_ring_drop(to->ring)) {
                 atomic_fetch_add_explicit(&to->dropped, 1, memory_order_relaxed);
+                most--;
+            } else
+                tries++;
             result = rssq_ring_put(to->ring, parts, count, end);
         }
         return result;

@@ -29,7 +29,7 @@ static void die(const char *what)
 
 static int put(rssq_queue *into, unsigned producer, uint64_t number, size_t padding)
 {
-    static const char spaces[2048];
+    static const char spaces[1 << 17];
     char data[64], id[16];
     rssq_event head;
     rssq_part parts[6];
@@ -208,6 +208,18 @@ static void check_policies(void)
     rssq_batch_view(batch, 0, &view);
     if (strtoull(view.data + 6, NULL, 10) != 1000 - accepted + 1)
         die("the oldest goes first");
+    rssq_queue_let_go(queue);
+
+    queue = rssq_queue_new(1 << 19, 1024, RSSQ_POLICY_DROP_OLDEST, 0);
+    for (number = 1; number <= 4096; number++)
+        if (put(queue, 1, number, 0) != RSSQ_DONE)
+            die("a ring of the smallest");
+    /* As many of them as one of the largest needs. */
+    if (put(queue, 1, number, 130000) != RSSQ_DONE)
+        die("a large one in the place of many small ones");
+    rssq_queue_count(queue, &counts);
+    if (counts.events_dropped < 1000 || counts.events_dropped > 1024 || counts.events_refused != 0)
+        die("the count of the small ones");
     rssq_queue_let_go(queue);
 
     queue = rssq_queue_new(4096, 1024, RSSQ_POLICY_BLOCK, 20000);

@@ -164,7 +164,7 @@ static int deliver_part(const struct rssi_part *part, struct value *value, void 
     return RSS_OK;
 }
 
-/* What can be refused before anything is done. Handles are NULL after an error. */
+/* What can be refused before anything is done. */
 static int check_outputs(const struct rssi_function *function, void **outs)
 {
     int i;
@@ -191,14 +191,18 @@ static int check_outputs(const struct rssi_function *function, void **outs)
     return RSS_OK;
 }
 
-static void clear_handles(const struct rssi_function *function, void **outs)
+/* Handles are NULL after an error, whatever it is, also before Python has started and read what the results are. */
+static void clear_handle(enum rssi_fn fn, void *out)
 {
-    int i;
+    static const char *const handles[] = {"store", "subscription", "database", "redis"};
+    const char *result = rssi_functions[fn].result;
+    int is_handle = strncmp(result, "rows:", 5) == 0;
+    size_t i;
 
-    for (i = 0; i < function->part_count; i++)
-        if (outs[i] != NULL &&
-            (function->parts[i].kind == RSSI_PART_ROWS || function->parts[i].kind == RSSI_PART_HANDLE))
-            *(void **)outs[i] = NULL;
+    for (i = 0; i < sizeof handles / sizeof *handles && !is_handle; i++)
+        is_handle = strcmp(result, handles[i]) == 0;
+    if (is_handle && out != NULL)
+        *(void **)out = NULL;
 }
 
 /* Under the GIL. NULL with a Python exception. */
@@ -241,7 +245,6 @@ static int call(PyObject *object, const struct rssi_function *function, void *ou
 
     if (out == NULL)
         outs = nowhere;
-    clear_handles(function, outs);
     code = check_outputs(function, outs);
     if (code != RSS_OK)
         return code;
@@ -278,6 +281,7 @@ static int call_on(const void *handle, enum rssi_kind kind, enum rssi_fn fn, voi
     struct rssi_slot *slot;
     int code = rssi_enter(&guard, RSSI_IO);
 
+    clear_handle(fn, out);
     if (code == RSS_OK && (code = rssi_acquire(handle, kind, &slot)) == RSS_OK) {
         code = call(slot->object, &rssi_functions[fn], out, arguments);
         rssi_release(slot);
@@ -313,6 +317,7 @@ int rssi_call_free(enum rssi_fn fn, void *out, ...)
     struct rssi_guard guard;
     int code = rssi_enter(&guard, RSSI_STARTS);
 
+    clear_handle(fn, out);
     if (code == RSS_OK) {
         va_start(arguments.list, out);
         code = call(NULL, &rssi_functions[fn], out, &arguments);

@@ -46,8 +46,11 @@ int rss_session_create(rss_store *store, int64_t user_id, int64_t lifetime_s, co
 int rss_session_list_active(rss_store *store, int64_t user_id, const rss_session *before, int64_t limit,
                             rss_rows **rows)
 {
-    if (before != NULL && (!rssi_is_struct(before) || before->struct_size < offsetof(rss_session, device_id)))
+    if (before != NULL && (!rssi_is_struct(before) || before->struct_size < offsetof(rss_session, device_id))) {
+        if (rows != NULL)
+            *rows = NULL;
         return rssi_misuse("struct_size of rss_session is not set: it must be sizeof(rss_session)");
+    }
     return rssi_call(store, RSSI_FN_session_list_active, rows, user_id,
                      before == NULL ? RSS_NONE : before->created_at, before == NULL ? NULL : before->token_hash,
                      limit);

@@ -31,8 +31,11 @@ int rss_viewer_get(rss_store *store, int64_t stream_id, rss_viewer_figures *figu
 
 int rss_viewer_top(rss_store *store, int64_t limit, const rss_ranked_stream *after, rss_rows **rows)
 {
-    if (after != NULL && (!rssi_is_struct(after) || after->struct_size < sizeof *after))
+    if (after != NULL && (!rssi_is_struct(after) || after->struct_size < sizeof *after)) {
+        if (rows != NULL)
+            *rows = NULL;
         return rssi_misuse("struct_size of rss_ranked_stream is not set: it must be sizeof(rss_ranked_stream)");
+    }
     return rssi_call(store, RSSI_FN_viewer_top, rows, limit, after == NULL ? RSS_NONE : after->stream_id,
                      after == NULL ? RSS_NONE : after->viewers);
 }

@@ -248,7 +248,22 @@ static void stale_handles(void)
     EXPECT(RSS_E_CLOSED, rss_close(store, 1000));
     EXPECT(RSS_E_CLOSED, rss_get_health_json(store, &text));
     CHECK(text == NULL);
-    EXPECT(RSS_E_NOT_FOUND, rss_user_get(again, 1, &user));
+    for (bits = 0; bits < 6; bits++) {
+        static const rss_session no_session = {0};
+        static const rss_ranked_stream no_stream = {0};
+        rss_subscription *subscription = (rss_subscription *)(void *)&user;
+
+        rows = (rss_rows *)(void *)&user;
+        switch (bits) {
+        case 0: EXPECT(RSS_E_CLOSED, rss_user_list(store, 0, 10, &rows)); break;
+        case 1: EXPECT(RSS_E_MISUSE, rss_event_read(NULL, "a", "b", 0, RSS_NONE, 10, 0, &rows)); break;
+        case 2: EXPECT(RSS_E_INVALID_INPUT, rss_user_list(again, 0, -1, &rows)); break;
+        case 3: EXPECT(RSS_E_MISUSE, rss_session_list_active(again, 1, &no_session, 10, &rows)); break;
+        case 4: EXPECT(RSS_E_MISUSE, rss_viewer_top(again, 10, &no_stream, &rows)); break;
+        default: EXPECT(RSS_E_CLOSED, rss_subscribe(store, "x", 0, &subscription)); rows = NULL; break;
+        }
+        CHECK(rows == NULL && (subscription == NULL || bits < 5));
+    }
     for (bits = 0; bits < 200; bits++) {
         rss_store *made_up = (rss_store *)((size_t)again + (bits + 1) * 16);
 

@@ -118,7 +118,7 @@ static int find(const void *handle, enum rssi_kind kind, struct rssi_slot **foun
     return RSS_OK;
 }
 
-static int take(const void *handle, enum rssi_kind kind, struct rssi_slot **found, uint64_t closing)
+static int take(const void *handle, enum rssi_kind kind, struct rssi_slot **found)
 {
     struct rssi_slot *slot;
     uint64_t generation, state;
@@ -131,7 +131,7 @@ static int take(const void *handle, enum rssi_kind kind, struct rssi_slot **foun
         /* No users: it is free, and its generation stays until it is used again. */
         if (state >> GENERATION_SHIFT != generation || (state & CLOSING) || !(state & USERS))
             return no_longer();
-    } while (!__atomic_compare_exchange_n(&slot->state, &state, (state + 1) | closing, 1, __ATOMIC_ACQ_REL,
+    } while (!__atomic_compare_exchange_n(&slot->state, &state, state + 1, 1, __ATOMIC_ACQ_REL,
                                           __ATOMIC_ACQUIRE));
     if (slot->kind != kind) { /* the bits of a handle were made up */
         rssi_release(slot);
@@ -143,12 +143,19 @@ static int take(const void *handle, enum rssi_kind kind, struct rssi_slot **foun
 
 int rssi_acquire(const void *handle, enum rssi_kind kind, struct rssi_slot **slot)
 {
-    return take(handle, kind, slot, 0);
+    return take(handle, kind, slot);
 }
 
 int rssi_begin_close(const void *handle, enum rssi_kind kind, struct rssi_slot **slot)
 {
-    return take(handle, kind, slot, CLOSING);
+    int code = take(handle, kind, slot);
+
+    /* Only what was found to be of the right kind: a handle that was made up closes nothing. */
+    if (code == RSS_OK && (__atomic_fetch_or(&(*slot)->state, CLOSING, __ATOMIC_ACQ_REL) & CLOSING)) {
+        rssi_release(*slot);
+        return no_longer();
+    }
+    return code;
 }
 
 /* The last user is gone: frees what the slot holds, and the slot. */

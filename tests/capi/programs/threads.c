@@ -271,6 +271,14 @@ static void stale_handles(void)
         made_up = (rss_store *)(bits << (bits % 60));
         CHECK(rss_user_get(made_up, 1, &user) == RSS_E_MISUSE || rss_last_error()->code == RSS_E_CLOSED);
     }
+    /* The number of a store that says it is another kind of handle. */
+    for (bits = 0; bits < 16; bits++) {
+        rss_rows *other = (rss_rows *)(((size_t)again & ~(size_t)15) | bits);
+
+        if ((void *)other != (void *)again)
+            EXPECT(RSS_E_MISUSE, rss_rows_free(other));
+    }
+    EXPECT(RSS_E_NOT_FOUND, rss_user_get(again, 1, &user));
     EXPECT(RSS_E_MISUSE, rss_user_get((rss_store *)(void *)&user, 1, &user));
     EXPECT(RSS_E_MISUSE, rss_user_get(NULL, 1, &user));
     EXPECT(RSS_E_MISUSE, rss_open(NULL, NULL, NULL, NULL));

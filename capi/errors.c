@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "payload.h"
 
 /* Thread-local and of fixed size, so that an error can be told when there is no memory. */
 static __thread struct {
@@ -34,18 +35,26 @@ const rss_error *rss_last_error(void)
     return error;
 }
 
-/* Cuts between characters. NULL is the empty text. */
+/* Cuts between characters; what is no UTF-8 (a path of another encoding, a text that was cut before) becomes "?". NULL
+ * is the empty text. */
 static const char *keep(char *to, size_t size, const char *text)
 {
-    size_t length = text == NULL ? 0 : strlen(text);
+    const unsigned char *at = (const unsigned char *)(text == NULL ? empty : text), *end = at + strlen((const char *)at);
+    size_t length = 0;
 
-    if (length >= size) {
-        length = size - 1;
-        while (length > 0 && ((unsigned char)text[length] & 0xC0) == 0x80)
-            length--;
+    while (at < end) {
+        const int bytes = rssq_utf8_size(at, end);
+        const size_t taken = bytes == 0 ? 1 : (size_t)bytes;
+
+        if (length + taken >= size)
+            break;
+        if (bytes == 0)
+            to[length] = '?';
+        else
+            memcpy(to + length, at, taken);
+        length += taken;
+        at += taken;
     }
-    if (length > 0)
-        memcpy(to, text, length);
     to[length] = '\0';
     return to;
 }

@@ -10,8 +10,7 @@ typedef struct {
     const char *error;
 } reader;
 
-/* The bytes of the character of UTF-8 that begins here, 0 when it is none. */
-static int utf8_size(const unsigned char *at, const unsigned char *end)
+int rssq_utf8_size(const unsigned char *at, const unsigned char *end)
 {
     const unsigned char first = at[0];
 
@@ -125,7 +124,7 @@ static int skip_string(reader *in)
         else if (byte < 0x80)
             in->next++;
         else {
-            const int size = utf8_size(in->next, in->end);
+            const int size = rssq_utf8_size(in->next, in->end);
 
             if (size == 0)
                 return fail(in, "must be valid UTF-8");
@@ -283,7 +282,7 @@ const char *rssq_check_name(const unsigned char *text, size_t size, size_t *at)
 
     *at = 0;
     while (*at < size) {
-        const int bytes = utf8_size(text + *at, text + size);
+        const int bytes = rssq_utf8_size(text + *at, text + size);
 
         if (bytes == 0)
             return "must be valid UTF-8";

@@ -10,6 +10,9 @@
 #define RSSQ_MAX_PAYLOAD (1024 * 1024)
 #define RSSQ_MAX_DEPTH 100
 
+/* The bytes of the character of UTF-8 that begins here, 0 when it is none. */
+int rssq_utf8_size(const unsigned char *at, const unsigned char *end);
+
 /* NULL when the text is a JSON object or array that the event log accepts, else what is wrong with it, and at which byte. */
 const char *rssq_check_json(const unsigned char *text, size_t size, size_t *at);
 

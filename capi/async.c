@@ -17,6 +17,14 @@
 
 /* ---- opening and closing */
 
+/* What no clock can count is without limit, -1. */
+static int64_t microseconds(int64_t milliseconds)
+{
+    const int64_t ages = (int64_t)1000 * 86400 * 366 * 100;
+
+    return milliseconds < 0 || milliseconds > ages ? -1 : milliseconds * 1000;
+}
+
 static void on_close(struct rssi_slot *slot)
 {
     rssq_queue_let_go(slot->queue);
@@ -35,12 +43,11 @@ int rssi_queue_check(const rss_options *options)
 static int open_queue(struct rssi_slot *slot, const rss_options *options)
 {
     const int64_t bytes = options->queue_bytes ? options->queue_bytes : EVENT_BYTES;
-    const int64_t wait_ms = options->queue_wait_ms;
     rssq_queue *queue;
     int code;
 
     queue = rssq_queue_new((size_t)bytes, STATS_BYTES, options->queue_policy,
-                           wait_ms < 0 || wait_ms > INT64_MAX / 1000 ? -1 : wait_ms * 1000);
+                           microseconds(options->queue_wait_ms));
     if (queue == NULL)
         return rssi_error(RSS_E_NO_MEMORY, "no memory for a queue of %lld bytes", (long long)bytes);
     slot->queue = queue;
@@ -75,7 +82,7 @@ int rssi_queue_finish(struct rssi_slot *slot, int64_t *timeout_ms)
     if (queue == NULL)
         return RSS_OK;
     rssq_queue_close(queue);
-    if (rssq_queue_flush(queue, *timeout_ms < 0 ? -1 : *timeout_ms * 1000) != RSSQ_DONE) {
+    if (rssq_queue_flush(queue, microseconds(*timeout_ms)) != RSSQ_DONE) {
         rssq_queue_count(queue, &counts);
         code = rssi_error(RSS_E_TIMEOUT, "%llu events and %llu reports in the queue were not stored in time%s%s",
                           (unsigned long long)counts.events_waiting, (unsigned long long)counts.stats_waiting,
@@ -237,9 +244,7 @@ int rss_flush(rss_store *store, int64_t timeout_ms)
     int code = rssi_enter(&guard, RSSI_PLAIN);
 
     if (code == RSS_OK && (code = take_queue(store, &slot, &queue)) == RSS_OK) {
-        const int64_t timeout_us = timeout_ms < 0 || timeout_ms > INT64_MAX / 1000000 ? -1 : timeout_ms * 1000;
-
-        if (rssq_queue_flush(queue, timeout_us) != RSSQ_DONE) {
+        if (rssq_queue_flush(queue, microseconds(timeout_ms)) != RSSQ_DONE) {
             rssq_counts counts;
 
             rssq_queue_count(queue, &counts);

@@ -265,6 +265,24 @@ static void exits_without_close(void)
     exit(0);
 }
 
+/* A wait that no clock can count is one without limit. */
+static void waits_for_ages(void)
+{
+    static const int64_t ages[] = {INT64_C(1) << 61, INT64_MAX, INT64_MAX / 1000};
+    size_t i;
+    int n;
+
+    for (i = 0; i < sizeof ages / sizeof *ages; i++) {
+        rss_store *store = open_queue(1 << 20, RSS_QUEUE_WAIT, ages[i]);
+
+        for (n = 0; n < 20000; n++) /* more than there is room for */
+            EXPECT(RSS_OK, put(store, "7", "{}"));
+        EXPECT(RSS_OK, rss_flush(store, ages[i]));
+        EXPECT(RSS_OK, put(store, "7", "{}"));
+        EXPECT(RSS_OK, rss_close(store, ages[i]));
+    }
+}
+
 /* The server stops answering when the caller of this program has read "ready" and writes a line. */
 static void frozen(void)
 {
@@ -297,7 +315,7 @@ int main(int argc, char **argv)
     } tests[] = {
         {"basic", basic}, {"refuses", refuses}, {"policies", policies}, {"allocates_nothing", allocates_nothing},
         {"forked", forked}, {"closes_in_flight", closes_in_flight}, {"exits_without_close", exits_without_close},
-        {"frozen", frozen},
+        {"frozen", frozen}, {"waits_for_ages", waits_for_ages},
     };
     size_t i;
 

@@ -175,7 +175,9 @@ def test_an_interpreter_that_is_not_there_is_told(python: str) -> None:
     assert f'no Python interpreter "{python}" (named in the options)' in fails(python)
 
 
-@pytest.mark.parametrize("python", ["/" + "é" * 1400, "/x" + "é" * 1400, "/" + "é" * 20_000, "/\udcff/python"])
+@pytest.mark.parametrize(
+    "python", ["/" + "é" * 1400, "/x" + "é" * 1400, "/" + "é" * 20_000, "/\udcff/python"]
+)
 def test_the_text_of_an_error_is_utf8_wherever_it_is_cut(python: str) -> None:
     assert fails(python).startswith(("no Python", "the name"))  # and was decoded
 

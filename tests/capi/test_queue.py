@@ -20,7 +20,9 @@ def env(database_url: str, redis_url: str) -> dict[str, str]:
     return environment(DATABASE_URL=database_url, REDIS_URL=redis_url)
 
 
-@pytest.mark.parametrize("test", ["basic", "refuses", "policies", "allocates_nothing", "forked", "waits_for_ages"])
+@pytest.mark.parametrize(
+    "test", ["basic", "refuses", "policies", "allocates_nothing", "forked", "waits_for_ages"]
+)
 def test_a_program(env: dict[str, str], test: str) -> None:
     done = run(compile_program(PROGRAM), test, env=env)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")

@@ -9,6 +9,7 @@ import pytest
 from rootstream_store.cache import UNREACHED, Ask, Script, keys
 from rootstream_store.cache._entry import HEAD
 from rootstream_store.errors import Conflict
+from rootstream_store.records import ViewerCount
 from rootstream_store.repositories import streams, viewers
 from rootstream_store.store import Store
 
@@ -16,7 +17,7 @@ from ..cache.conftest import OwnValkey, until
 from ..factories import make_stream_session
 from .conftest import totals
 
-Call = Callable[[Store, int], object]
+Call = Callable[[Store, int], ViewerCount]
 CALLS: list[Call] = [
     lambda store, live: viewers.join(store, live, "bob"),
     lambda store, live: viewers.heartbeat(store, live, "bob"),
@@ -37,6 +38,11 @@ def restart(own_valkey: OwnValkey) -> None:
     own_valkey.start()
 
 
+def flush(store: Store) -> None:
+    """A thread in the background may find the server gone before: then it is not asked at once."""
+    until(lambda: viewers.flush(store).is_complete, "Redis to be asked again")
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_nobody_is_counted_to_the_session_of_the_dump(
     restorable: Store, own_valkey: OwnValkey, call: Call
@@ -50,7 +56,7 @@ def test_nobody_is_counted_to_the_session_of_the_dump(
     restart(own_valkey)
     raw: bytes = restorable.redis.get(keys.on_air(live))  # type: ignore[assignment]  # redis-py knows no decode_responses
     assert raw[HEAD:].startswith(b'{"id":%d,' % first.id), "the dump holds what was removed since"
-    call(restorable, live)
+    until(lambda: call(restorable, live).is_counted, "Redis to be asked again")
     figures = viewers.get(restorable, live)
     assert (figures.session_id, figures.current, figures.is_from_redis) == (second.id, 1, True)
     viewers.flush(restorable)
@@ -67,8 +73,8 @@ def test_the_figures_are_not_those_of_the_session_of_the_dump(
     streams.stop(restorable, live)
     second = streams.start(restorable, live)
     restart(own_valkey)
-    figures = viewers.get(restorable, live)
-    assert (figures.session_id, figures.current, figures.peak) == (second.id, 0, 0)
+    found = [viewers.get(restorable, live) for _ in range(3)]
+    assert {(one.session_id, one.current, one.peak) for one in found} == {(second.id, 0, 0)}
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -97,7 +103,7 @@ def test_visits_after_a_dump_older_than_the_last_flush_are_all_in_the_total(
     assert totals(restorable, live) == (6, 6, 6, 6)
     restart(own_valkey)
     # The flush sees that the counter is behind what was flushed of it.
-    viewers.flush(restorable)
+    flush(restorable)
     for number in range(5, 8):
         assert viewers.join(restorable, live, number).is_counted
     viewers.flush(restorable)
@@ -112,7 +118,7 @@ def test_a_counter_from_before_one_that_was_flushed(restorable: Store, own_valke
     viewers.join(restorable, live, "bob")
     viewers.flush(restorable)
     restart(own_valkey)
-    assert viewers.flush(restorable).is_complete
+    flush(restorable)
     assert viewers.join(restorable, live, "carol").is_counted
     viewers.flush(restorable)
     now, _, total, _ = totals(restorable, live)

@@ -244,7 +244,11 @@ int rss_flush(rss_store *store, int64_t timeout_ms)
     int code = rssi_enter(&guard, RSSI_PLAIN);
 
     if (code == RSS_OK && (code = take_queue(store, &slot, &queue)) == RSS_OK) {
-        if (rssq_queue_flush(queue, microseconds(timeout_ms)) != RSSQ_DONE) {
+        const int result = rssq_queue_flush(queue, microseconds(timeout_ms));
+
+        if (result == RSSQ_CLOSED) {
+            code = rssi_error(RSS_E_CLOSED, "the store was closed before all that is queued was stored");
+        } else if (result != RSSQ_DONE) {
             rssq_counts counts;
 
             rssq_queue_count(queue, &counts);

@@ -185,8 +185,8 @@ int rssq_queue_flush(rssq_queue *queue, int64_t timeout_us)
 
         if (reached(&queue->events, events) && reached(&queue->stats, stats))
             break;
-        if (timeout_us >= 0 && left <= 0) {
-            result = RSSQ_TIMEOUT;
+        if (atomic_load(&queue->is_gone) || (timeout_us >= 0 && left <= 0)) {
+            result = atomic_load(&queue->is_gone) ? RSSQ_CLOSED : RSSQ_TIMEOUT;
             break;
         }
         rssq_park_sleep(&queue->finished, seen, left);

@@ -84,7 +84,8 @@ void rssq_queue_close(rssq_queue *queue);
 /* parts: rssq_event and the five texts. RSSQ_DONE, FULL, TOO_LARGE, CLOSED, TIMEOUT (of the policy to block). */
 int rssq_queue_put_event(rssq_queue *queue, const rssq_part *parts, int count);
 int rssq_queue_put_stats(rssq_queue *queue, const rssq_stats *stats);
-/* Waits until all that was put in before the call is committed, rejected or dropped. RSSQ_DONE or RSSQ_TIMEOUT. */
+/* Waits until all that was put in before the call is committed, rejected or dropped. RSSQ_DONE or RSSQ_TIMEOUT; RSSQ_CLOSED:
+ * the writer is gone, and some of it is not. */
 int rssq_queue_flush(rssq_queue *queue, int64_t timeout_us);
 void rssq_queue_count(rssq_queue *queue, rssq_counts *counts);
 size_t rssq_queue_largest(const rssq_queue *queue);

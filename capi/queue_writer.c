@@ -93,6 +93,7 @@ void rssq_queue_writer_gone(rssq_queue *queue)
 {
     atomic_store(&queue->is_gone, 1);
     rssq_park_wake(&queue->gone);
+    rssq_park_wake(&queue->finished);
     rssq_queue_let_go(queue);
 }
 

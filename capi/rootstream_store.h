@@ -855,7 +855,8 @@ int rss_event_append_async(rss_store *store, const char *aggregate_type, const c
 int rss_stats_push_async(rss_store *store, int64_t stream_id, int64_t viewer_count, int64_t bitrate_kbps, double fps,
                          int64_t bytes_sent);
 /* Waits until all that was queued before the call is stored (or rejected, or dropped). Not for real-time threads.
- * timeout_ms: the longest wait; < 0: no limit. RSS_E_TIMEOUT: some of it still waits; nothing is lost. */
+ * timeout_ms: the longest wait; < 0: no limit. RSS_E_TIMEOUT: some of it still waits; nothing is lost.
+ * RSS_E_CLOSED: the store was closed meanwhile, before it was. */
 int rss_flush(rss_store *store, int64_t timeout_ms);
 /* How the queue is doing. Asks no server. Any thread. */
 int rss_queue_stats(rss_store *store, rss_queue_info *info);

@@ -86,7 +86,7 @@ int rss_close(rss_store *store, int64_t timeout_ms)
         if (failed == RSS_OK)
             failed = queued;
         code = rssi_finish(slot, timeout_ms);
-        if (code == RSS_E_TIMEOUT)
+        if (code == RSS_E_TIMEOUT && queued == RSS_OK) /* else what it says of the queue is told */
             code = rssi_error(RSS_E_TIMEOUT, "the store is closed, but calls are still in flight");
         else
             code = failed;

@@ -283,10 +283,18 @@ static void waits_for_ages(void)
     }
 }
 
+static void *flush_without_limit(void *store)
+{
+    EXPECT(RSS_E_CLOSED, rss_flush(store, -1));
+    return NULL;
+}
+
 /* The server stops answering when the caller of this program has read "ready" and writes a line. */
 static void frozen(void)
 {
     rss_store *store = open_queue(0, RSS_QUEUE_FAIL, 0);
+    pthread_t flusher;
+    static const struct timespec moment = {0, 100000000};
     double start;
     char line[8];
 
@@ -300,10 +308,14 @@ static void frozen(void)
     start = seconds();
     EXPECT(RSS_E_TIMEOUT, rss_flush(store, 300));
     CHECK(seconds() - start < 1);
+    pthread_create(&flusher, NULL, flush_without_limit, store);
+    nanosleep(&moment, NULL);
     start = seconds();
     EXPECT(RSS_E_TIMEOUT, rss_close(store, 500));
     CHECK(seconds() - start < 5);
     CHECK(strstr(rss_last_error()->message, "1 events and 1 reports") != NULL);
+    pthread_join(flusher, NULL);
+    CHECK(seconds() - start < 5);
     EXPECT(RSS_E_CLOSED, put(store, "7", "{}"));
 }
 

@@ -343,6 +343,9 @@ class Cache:
         # Not while one is added, which would end the loop with an error. Later ones are closed as they come.
         with self._subscribing:
             subscriptions = list(self._subscriptions)
+        # All first, then each: a reader that a frozen server does not wake looks up by itself, in its time.
+        for subscription in subscriptions:
+            subscription.end()
         for subscription in subscriptions:
             subscription.close()
         if self._tracking is not None:

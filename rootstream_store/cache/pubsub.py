@@ -121,11 +121,15 @@ class Subscription:
         while (received := self.get(self._timeout)) is not None:
             yield received
 
-    def close(self) -> None:
-        """End the subscription. A thread that waits for a message stops at once. May be repeated."""
+    def end(self) -> None:
+        """Have a waiting reader stop, without waiting for it; `close` is still to be called."""
         self._closed.set()
         self._wake()
-        # Longer than any wait of the reader: only a second thread in the same get() could be in the way.
+
+    def close(self) -> None:
+        """End the subscription. A thread that waits for a message stops at once. May be repeated."""
+        self.end()
+        # Longer than any wait of the reader: only a second thread in get() could be in the way.
         if self._reading.acquire(timeout=4 * self._reply_timeout + 2 * _LOOK_UP):
             try:
                 self._connection.disconnect()

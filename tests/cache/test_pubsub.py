@@ -238,6 +238,22 @@ def test_closing_the_cache_ends_its_subscriptions(make_cache: MakeCache) -> None
         cache.subscribe("quiet")
 
 
+def test_closing_many_while_the_server_is_frozen_takes_no_longer_than_one(
+    make_cache: MakeCache, own_valkey: OwnValkey
+) -> None:
+    cache = make_cache()
+    readers = [threading.Thread(target=list, args=(cache.subscribe("quiet"),)) for _ in range(40)]
+    for reader in readers:
+        reader.start()
+    own_valkey.freeze()
+    started = time.monotonic()
+    cache.close()
+    assert time.monotonic() - started < 1.5
+    for reader in readers:
+        reader.join(5)
+        assert not reader.is_alive()
+
+
 def trouble(subscription: Subscription) -> str | None:
     """A call, so that mypy does not take it for unchanged from one assertion to the next."""
     return subscription.last_error

@@ -29,6 +29,8 @@ _T = TypeVar("_T")
 _log = logging.getLogger("rootstream_store.cache")
 _REFUSAL_LOG_INTERVAL = 60.0
 _REFUSAL_TOLD = 10.0
+_LONGEST_PROBE = 10.0
+"""Seconds after which a probe counts as over, however it ended."""
 
 State = Literal["closed", "open", "half-open"]
 
@@ -110,7 +112,7 @@ class Breaker:
         # One for all: it costs every call what it takes to make.
         self._plain = Permit(self, False)
         self._state: State = "closed"
-        self._retry_at = 0.0
+        self._retry_at = self._probe_ends = 0.0
         self._failures = self._refusals = self._skipped = self._opened = 0
         self._last_error: str | None = None
         self._refusal_logged: dict[str, float] = {}
@@ -192,8 +194,11 @@ class Breaker:
     def _enter_locked(self, insist: bool) -> Permit | None:
         if self._state == "closed":
             return Permit(self, False)
-        if self._state == "open" and (insist or self._clock() >= self._retry_at):
+        # An exception thrown into a thread just before or after its attempt leaves a probe without an end.
+        probing = self._state == "half-open" and self._clock() < self._probe_ends
+        if not probing and (insist or self._clock() >= self._retry_at):
             self._state = "half-open"
+            self._probe_ends = self._clock() + _LONGEST_PROBE
             return Permit(self, True)
         self._skipped += 1
         return None

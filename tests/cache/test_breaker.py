@@ -125,6 +125,20 @@ def test_an_interrupted_probe_leaves_the_next_one_to_others(breaker: Breaker, cl
     assert breaker.attempt(lambda: 1) == 1
 
 
+def test_a_probe_that_nobody_ended_does_not_keep_redis_out_for_ever(breaker: Breaker, clock: Clock) -> None:
+    """As an exception leaves it that is thrown into a thread just before it begins its attempt."""
+    breaker.attempt(fail)
+    clock.now += 1
+    permit = breaker.enter()
+    assert permit is not None
+    assert permit.probe
+    clock.now += 9
+    assert breaker.attempt(lambda: "reply", insist=True) is UNREACHED
+    clock.now += 1
+    assert breaker.attempt(lambda: "reply") == "reply"
+    assert state(breaker) == "closed"
+
+
 def test_an_answer_from_before_the_failure_does_not_close_it(breaker: Breaker) -> None:
     early = breaker.enter()
     assert early is not None

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "payload.h"
+#include "python.h"
 #include "queue.h"
 
 #define EVENT_BYTES ((int64_t)4 << 20) /* of room by default */
@@ -65,6 +66,8 @@ int rssi_queue_open(rss_store *store, const rss_options *options)
     int code = rssi_enter(&guard, RSSI_IO);
 
     rssi_on_close = on_close;
+    rssq_before_wait = rssi_give_up_gil;
+    rssq_after_wait = rssi_take_back_gil;
     if (code == RSS_OK && options->queue_bytes != RSS_OFF && (code = rssi_acquire(store, RSSI_STORE, &slot)) == RSS_OK) {
         code = open_queue(slot, options);
         rssi_release(slot);

@@ -205,7 +205,7 @@ void rssi_release(struct rssi_slot *slot)
 int rssi_finish(struct rssi_slot *slot, int64_t timeout_ms)
 {
     uint64_t generation = __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE) >> GENERATION_SHIFT;
-    PyThreadState *held = NULL;
+    void *held = NULL;
     struct timespec end;
     int code = RSS_OK;
 
@@ -224,9 +224,8 @@ int rssi_finish(struct rssi_slot *slot, int64_t timeout_ms)
     rssi_release(slot); /* the closer's own use */
     rssi_release(slot); /* the opener's share */
     /* The calls that are waited for need the GIL; a host in Python may have come with it. */
-    if (slot->state >> GENERATION_SHIFT == generation && Py_IsInitialized() &&
-        PyGILState_GetThisThreadState() != NULL && PyGILState_Check())
-        held = PyEval_SaveThread();
+    if (slot->state >> GENERATION_SHIFT == generation)
+        held = rssi_give_up_gil();
     pthread_mutex_lock(&lock);
     while (code == RSS_OK && slot->state >> GENERATION_SHIFT == generation && (slot->state & USERS)) {
         int failed = timeout_ms < 0 ? pthread_cond_wait(&freed, &lock) : pthread_cond_timedwait(&freed, &lock, &end);
@@ -235,7 +234,6 @@ int rssi_finish(struct rssi_slot *slot, int64_t timeout_ms)
             code = RSS_E_TIMEOUT;
     }
     pthread_mutex_unlock(&lock);
-    if (held != NULL)
-        PyEval_RestoreThread(held);
+    rssi_take_back_gil(held);
     return code;
 }

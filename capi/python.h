@@ -7,6 +7,11 @@
 
 /* Takes the GIL; the thread's state is kept until the thread ends. Give back with PyGILState_Release. */
 PyGILState_STATE rssi_take_gil(void);
+/* Before a wait for threads that need the GIL: gives it up where this thread, one of the host's Python, came with it. NULL:
+ * it did not. */
+void *rssi_give_up_gil(void);
+/* Takes it back, where it was given up. */
+void rssi_take_back_gil(void *held);
 /* Gives up a reference, taking the GIL for it. */
 void rssi_drop_object(void *object);
 /* Makes the pending Python exception the thread's last error, and returns its code. */

@@ -5,6 +5,20 @@
 
 #define EIGHTHS 8 /* a producer looks how full the ring is only when it crosses one of so many marks */
 
+void *(*rssq_before_wait)(void) = NULL;
+void (*rssq_after_wait)(void *held) = NULL;
+
+void *rssq_enter_wait(void)
+{
+    return rssq_before_wait == NULL ? NULL : rssq_before_wait();
+}
+
+void rssq_leave_wait(void *held)
+{
+    if (rssq_after_wait != NULL)
+        rssq_after_wait(held);
+}
+
 static int lane_init(rssq_lane *of, size_t bytes, size_t cell)
 {
     memset(of, 0, sizeof *of);
@@ -95,6 +109,7 @@ static int put_into_full(rssq_queue *queue, rssq_lane *to, const rssq_part *part
     int64_t left = queue->block_us;
     uint64_t most = rssq_ring_cells(to->ring);
     int result = RSSQ_FULL, tries = 0;
+    void *held;
 
     if (queue->policy == RSSQ_POLICY_DROP_OLDEST) {
         /* The oldest may just be written or read by another thread: not waited for longer than it takes to look. A large
@@ -111,25 +126,24 @@ static int put_into_full(rssq_queue *queue, rssq_lane *to, const rssq_part *part
     }
     if (queue->policy != RSSQ_POLICY_BLOCK)
         return RSSQ_FULL;
+    held = rssq_enter_wait();
     while (result == RSSQ_FULL) {
         const uint32_t seen = rssq_park_enter(&to->room);
 
         rssq_park_wake(&queue->work);
         rssq_park_wake(&queue->hurry);
         result = rssq_ring_put(to->ring, parts, count, end);
-        if (result != RSSQ_FULL) {
-            rssq_park_leave(&to->room);
-            return result;
-        }
-        if (queue->block_us >= 0) {
+        if (result == RSSQ_FULL && queue->block_us >= 0) {
             left = until - rssq_now_us();
-            if (left <= 0) {
-                rssq_park_leave(&to->room);
-                return RSSQ_TIMEOUT;
-            }
+            if (left <= 0)
+                result = RSSQ_TIMEOUT;
         }
-        rssq_park_sleep(&to->room, seen, left);
+        if (result == RSSQ_FULL)
+            rssq_park_sleep(&to->room, seen, left);
+        else
+            rssq_park_leave(&to->room);
     }
+    rssq_leave_wait(held);
     return result;
 }
 
@@ -173,9 +187,11 @@ int rssq_queue_flush(rssq_queue *queue, int64_t timeout_us)
     const uint64_t stats = rssq_ring_head(queue->stats.ring);
     const int64_t until = rssq_now_us() + timeout_us;
     int result = RSSQ_DONE;
+    void *held;
 
     if (reached(&queue->events, events) && reached(&queue->stats, stats))
         return RSSQ_DONE;
+    held = rssq_enter_wait();
     atomic_fetch_add(&queue->flushing, 1);
     rssq_park_wake(&queue->work);
     rssq_park_wake(&queue->hurry);
@@ -193,6 +209,7 @@ int rssq_queue_flush(rssq_queue *queue, int64_t timeout_us)
     }
     rssq_park_leave(&queue->finished);
     atomic_fetch_sub(&queue->flushing, 1);
+    rssq_leave_wait(held);
     return result;
 }
 

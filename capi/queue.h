@@ -65,6 +65,11 @@ typedef struct {
     char error[256];           /* with this; stays when writing goes on */
 } rssq_counts;
 
+/* Called around each wait of a producer or the owner, where set: for what such a thread holds and the writer needs. What the
+ * first one returns is given to the second. */
+extern void *(*rssq_before_wait)(void);
+extern void (*rssq_after_wait)(void *held);
+
 /* Microseconds of a clock that never jumps. */
 int64_t rssq_now_us(void);
 

@@ -50,4 +50,8 @@ struct rssq_queue {
     char error[256];
 };
 
+/* Around a wait: rssq_before_wait and rssq_after_wait, where they are set. */
+void *rssq_enter_wait(void);
+void rssq_leave_wait(void *held);
+
 #endif

@@ -100,6 +100,7 @@ void rssq_queue_writer_gone(rssq_queue *queue)
 int rssq_queue_wait_gone(rssq_queue *queue, int64_t timeout_us)
 {
     const int64_t until = rssq_now_us() + timeout_us;
+    void *held = rssq_enter_wait();
 
     for (;;) {
         const uint32_t seen = rssq_park_enter(&queue->gone);
@@ -107,6 +108,7 @@ int rssq_queue_wait_gone(rssq_queue *queue, int64_t timeout_us)
 
         if (atomic_load(&queue->is_gone) || (timeout_us >= 0 && left <= 0)) {
             rssq_park_leave(&queue->gone);
+            rssq_leave_wait(held);
             return atomic_load(&queue->is_gone) ? RSSQ_DONE : RSSQ_TIMEOUT;
         }
         rssq_park_sleep(&queue->gone, seen, left);

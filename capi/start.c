@@ -232,14 +232,13 @@ static int start_quietly(const rss_init_options *options)
 
 int rssi_start(const rss_init_options *options)
 {
-    PyThreadState *held = NULL;
+    void *held;
     int code = RSS_OK;
 
     if (__atomic_load_n(&started, __ATOMIC_ACQUIRE))
         return RSS_OK;
     /* A thread of the host's Python that came with the GIL must not keep it while it waits for another one. */
-    if (Py_IsInitialized() && PyGILState_GetThisThreadState() != NULL && PyGILState_Check())
-        held = PyEval_SaveThread();
+    held = rssi_give_up_gil();
     pthread_mutex_lock(&starting);
     if (!started) {
         rssi_watch_forks();
@@ -248,8 +247,7 @@ int rssi_start(const rss_init_options *options)
             __atomic_store_n(&started, 1, __ATOMIC_RELEASE);
     }
     pthread_mutex_unlock(&starting);
-    if (held != NULL)
-        PyEval_RestoreThread(held);
+    rssi_take_back_gil(held);
     return code;
 }
 
@@ -262,6 +260,17 @@ PyGILState_STATE rssi_take_gil(void)
         is_attached = 1;
     }
     return PyGILState_Ensure();
+}
+
+void *rssi_give_up_gil(void)
+{
+    return Py_IsInitialized() && PyGILState_GetThisThreadState() != NULL && PyGILState_Check() ? PyEval_SaveThread() : NULL;
+}
+
+void rssi_take_back_gil(void *held)
+{
+    if (held != NULL)
+        PyEval_RestoreThread(held);
 }
 
 void rssi_drop_object(void *object)

@@ -72,11 +72,20 @@ WITH_THE_LOCK = """
 import ctypes, sys, threading, time
 native = ctypes.PyDLL(sys.argv[1])  # calls without giving Python's lock up
 store = ctypes.c_void_p()
-assert native.rss_open(None, None, None, ctypes.byref(store)) == 0
+options = (ctypes.c_int64 * 15)()
+options[0] = ctypes.sizeof(options)
+options[10] = 1 << 32  # queue_policy: RSS_QUEUE_WAIT
+options[12:14] = [1 << 17, -1]
+assert native.rss_open(None, None, options, ctypes.byref(store)) == 0
 sql = b"SELECT pg_sleep(0.3)"
 sleep = threading.Thread(target=native.rss_query_json, args=(store, sql, None, None, None))
 sleep.start()
 time.sleep(0.1)
+event = b"stream", b"7", b"Tick", b"{}", None, ctypes.c_int64(-(2**63))
+for _ in range(20_000):  # more than there is room for
+    assert native.rss_event_append_async(store, *event) == 0
+assert native.rss_flush(store, ctypes.c_int64(-1)) == 0
+assert native.rss_event_append_async(store, *event) == 0
 assert native.rss_close(store, ctypes.c_int64(5000)) == 0
 sleep.join()
 print("ok")

@@ -174,15 +174,31 @@ static PyObject *usage_entry(const char *given, PyObject *list, int64_t index)
     return tuple(values, 6);
 }
 
+static PyObject *refuse_size(PyObject *list, int64_t index)
+{
+    PyObject *name = field_name(list, index, "struct_size");
+
+    if (name != NULL)
+        refuse(name, "must be the same in all of an array");
+    Py_XDECREF(name);
+    return NULL;
+}
+
 /* A list of structs, which are as far apart as the first one says that it is long. */
 static PyObject *array(PyObject *name, const char *first, size_t count,
                        PyObject *(*read)(const char *given, PyObject *list, int64_t index))
 {
-    PyObject *made = PyList_New((Py_ssize_t)count);
+    const size_t size = count == 0 ? 1 : *(const size_t *)(const void *)first;
+    PyObject *made;
     size_t i;
 
+    if (count > (size_t)PY_SSIZE_T_MAX / size)
+        return refuse(name, "has a count that no memory can hold");
+    made = PyList_New((Py_ssize_t)count);
     for (i = 0; made != NULL && i < count; i++) {
-        PyObject *item = read(first + i * *(const size_t *)(const void *)first, name, (int64_t)i);
+        const char *given = first + i * size;
+        PyObject *item = *(const size_t *)(const void *)given == size ? read(given, name, (int64_t)i)
+                                                                      : refuse_size(name, (int64_t)i);
 
         if (item == NULL)
             Py_CLEAR(made);

@@ -55,6 +55,21 @@ static void wrong(rss_store *store)
         EXPECT(RSS_E_MISUSE, rss_usage_log_many(store, &entry, 1));
         EXPECT(RSS_E_MISUSE, rss_open(NULL, NULL, &options, &other));
     }
+    for (i = 0; i < 2; i++) {
+        rss_usage_entry entries[2] = {RSS_USAGE_ENTRY_INIT, RSS_USAGE_ENTRY_INIT};
+        rss_new_event events[2] = {RSS_NEW_EVENT_INIT, RSS_NEW_EVENT_INIT};
+
+        events[0].event_type = events[1].event_type = "T";
+        events[0].data_json = events[1].data_json = "{}";
+        events[1].struct_size = i == 0 ? 0 : sizeof *events + 8; /* only the first one was set, or another one */
+        EXPECT(RSS_E_INVALID_INPUT, rss_event_append_many(store, "a", "1", events, 2, RSS_ANY_VERSION, NULL));
+        CHECK(strcmp(rss_last_error()->field, "events[1].struct_size") == 0);
+        entries[1].struct_size = events[1].struct_size;
+        EXPECT(RSS_E_INVALID_INPUT, rss_usage_log_many(store, entries, 2));
+        CHECK(strcmp(rss_last_error()->field, "entries[1].struct_size") == 0);
+        events[1].struct_size = sizeof *events;
+        EXPECT(RSS_E_INVALID_INPUT, rss_event_append_many(store, "a", "1", events, (size_t)-1 - i, RSS_ANY_VERSION, NULL));
+    }
     EXPECT(RSS_E_MISUSE, rss_event_append(store, "a", "1", NULL, RSS_ANY_VERSION, NULL));
     EXPECT(RSS_E_MISUSE, rss_event_append_many(store, "a", "1", NULL, 3, RSS_ANY_VERSION, NULL));
     EXPECT(RSS_NOTHING, rss_event_append_many(store, "a", "1", NULL, 0, RSS_ANY_VERSION, NULL));

@@ -104,7 +104,7 @@ static int room_for_item(rssq_batch *batch)
 int rssq_batch_fill(rssq_batch *batch, rssq_queue *queue, int most, size_t most_bytes)
 {
     rssq_buffer *events = &batch->events;
-    int i;
+    int i, is_short = 0; /* of memory: what was taken so far must not be lost */
 
     batch->count = batch->group_count = 0;
     events->used = 0;
@@ -112,14 +112,16 @@ int rssq_batch_fill(rssq_batch *batch, rssq_queue *queue, int most, size_t most_
         uint64_t end;
         int64_t size;
 
-        if (room_for_item(batch) != 0)
-            return -1;
+        is_short = room_for_item(batch) != 0;
+        if (is_short)
+            break;
         size = rssq_queue_take_event(queue, events->bytes + events->used, events->room - events->used, &end);
         if (size == 0)
             break;
         if (size < 0) {
-            if (rssq_buffer_grow(events, (size_t)-size) != 0)
-                return batch->count ? batch->count : -1;
+            is_short = rssq_buffer_grow(events, (size_t)-size) != 0;
+            if (is_short)
+                break;
             continue;
         }
         batch->items[batch->count].offset = events->used;
@@ -132,7 +134,7 @@ int rssq_batch_fill(rssq_batch *batch, rssq_queue *queue, int most, size_t most_
     rssq_queue_made_room(queue);
     for (i = 0; i < batch->count; i++)
         check(batch, i);
-    return batch->count;
+    return is_short && batch->count == 0 ? -1 : batch->count;
 }
 
 uint64_t rssq_batch_end(const rssq_batch *batch, int to)

@@ -74,3 +74,10 @@ def test_nothing_is_taken_in_after_the_flush_of_a_close(tmp_path: Path) -> None:
         pytest.skip("no gcc")
     options = ("-O2", "-Wl,--wrap=rssq_ring_put")
     assert run(compile_c(tmp_path / "check_close", HERE / "check_close.c", options=options)) == ""
+
+
+def test_no_event_is_lost_where_memory_is_short(tmp_path: Path) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc")
+    options = ("-O1", "-Wl,--wrap=realloc")
+    assert run(compile_c(tmp_path / "check_memory", HERE / "check_memory.c", options=options)) == ""

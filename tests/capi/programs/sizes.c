@@ -36,6 +36,25 @@ static void newer(rss_store *store)
         CHECK(u.bytes[i] == 0);
 }
 
+static void rewound(rss_store *store)
+{
+    rss_user user = RSS_USER_INIT;
+    rss_rows *rows;
+    int i;
+
+    EXPECT(RSS_OK, rss_user_list(store, 0, 10, &rows));
+    CHECK(rss_rows_count(rows) == 1);
+    for (i = 0; i < 2; i++) {
+        user.id = 0;
+        EXPECT(RSS_OK, rss_user_next(rows, &user));
+        CHECK(user.id == 1);
+        EXPECT(RSS_NOTHING, rss_user_next(rows, &user));
+        EXPECT(RSS_OK, rss_rows_rewind(rows));
+    }
+    EXPECT(RSS_OK, rss_rows_free(rows));
+    EXPECT(RSS_E_CLOSED, rss_rows_rewind(rows));
+}
+
 static void wrong(rss_store *store)
 {
     static const size_t sizes[] = {0, 1, 8, 15, (size_t)1 << 40, (size_t)-1};
@@ -124,6 +143,7 @@ int main(void)
     EXPECT(RSS_OK, rss_user_create(store, "ann", "ann@example.org", "correct horse battery", NULL, NULL, NULL));
     older(store);
     newer(store);
+    rewound(store);
     wrong(store);
     cut(store);
     longest(store);

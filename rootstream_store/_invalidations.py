@@ -34,6 +34,8 @@ IDLE_INTERVAL = 5.0
 _BATCH = 1000
 """Keys in one step: as many as one command to Redis does well within its timeout."""
 _MOST_COUNTED = 100_000
+_FIRST_LOOK = 0.2
+"""Seconds that a caller spends on what was there before its first cached answer."""
 _CLOSE_WAIT = 1.0
 _READ_ONLY_PAUSE = 10.0
 """Seconds until a read-only server, which may have become the primary, is asked again to forget."""
@@ -84,8 +86,8 @@ class Invalidations:
     def begin(self) -> bool:
         """Look for the first time and start the thread. Returns `is_ready`; a later look may make it so.
 
-        Takes one step: where more waits, after an outage of Redis say, it is the thread's to go on. Raises
-        what a query raises, but not where asking PostgreSQL again may help: the caller does."""
+        Takes 0.2 s at most: where more waits, after an outage of Redis say, it is the thread's to go on.
+        Raises what a query raises, but not where asking PostgreSQL again may help: the caller does."""
         with self._starting:
             if self.is_ready or time.monotonic() < self._look_again_at:
                 return self.is_ready
@@ -100,8 +102,13 @@ class Invalidations:
                 else:
                     self._thread = thread
         try:
-            if self._step(0)[1] is not None:
-                self._woken.set()
+            end = time.monotonic() + _FIRST_LOOK
+            after_id: int | None = 0
+            while after_id is not None:
+                _, after_id = self._step(after_id)
+                if time.monotonic() >= end:
+                    self._woken.set()
+                    break
         except RootStreamError as error:
             if error.sqlstate in _MISSING:
                 # An older schema, or rights that were not given again after its migration: as it was without.

@@ -358,7 +358,7 @@ def test_a_call_does_not_sweep_what_an_outage_has_left(make_store: MakeStore, da
     user = make_user(store)
     behind(
         database_url,
-        "INSERT INTO cache_invalidations (key) SELECT 'user:' || n FROM generate_series(100001, 150000) AS n",
+        "INSERT INTO cache_invalidations (key) SELECT 'user:' || n FROM generate_series(100001, 300000) AS n",
     )
     assert users.get(store, user.id) == user
     assert waiting(store) > 0

@@ -150,7 +150,8 @@ class Transaction(Db):
             with _ending(connection, block, write=False):
                 yield self
         except BaseException:
-            del self._effects[kept:]
+            # Dropping what did not change is safe, and a step may have marked it in Redis already.
+            self._effects[kept:] = [one for one in self._effects[kept:] if isinstance(one, Invalidate)]
             raise
 
     def _perform(
@@ -192,14 +193,22 @@ def run_transaction(
                 yield transaction
             finally:
                 transaction._open_connection = None
-            keys = sorted({effect.key for effect in transaction._effects if isinstance(effect, Invalidate)})
+            keys = _invalidated(transaction)
             cache.begin_write(keys)
+    except BaseException:
+        # Rolled back, or nobody knows: a step may have marked them in Redis before the end.
+        keys = keys or _invalidated(transaction)
+        raise
     finally:
         # Active still: the thread was cancelled on the way out.
         connection.in_transaction = block.status is psycopg.Transaction.Status.ACTIVE
         # Also when the commit failed or nobody knows whether it did: dropping is always safe.
         cache.end_write(keys)
     cache.run([effect for effect in transaction._effects if not isinstance(effect, Invalidate)])
+
+
+def _invalidated(transaction: Transaction) -> list[str]:
+    return sorted({effect.key for effect in transaction._effects if isinstance(effect, Invalidate)})
 
 
 def _enter(connection: Connection) -> psycopg.Transaction:

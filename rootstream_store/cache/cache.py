@@ -205,7 +205,9 @@ class Cache:
                 if stamp is None and (stamp := generation.ask()) is None:
                     return UNREACHED
                 arguments = (*arguments, stamp)
-            reply = self._breaker.attempt(lambda: self._wire.script(ask.script, ask.keys, arguments))
+            reply = self._breaker.attempt(
+                lambda: self._wire.script(ask.script, ask.keys, arguments), insist=ask.insists
+            )
         finally:
             self._after_call()
         # It may have been sent on a connection that was opened for it, to another server than before.

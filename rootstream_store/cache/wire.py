@@ -50,10 +50,11 @@ class Ask(Generic[T]):
 
     `is_stamped`: for a script that reads an answer of the lease cache. The stamp of the server, which such an
     answer must have, is added to the arguments. Where it is not known, or turns out to be another one, the
-    answer is UNREACHED, although the script may have run: it must be one that may run twice.
+    answer is UNREACHED, although the script may have run: it must be one that may run twice. `insists`: it is
+    worth a wait where the breaker has only just opened, as a removal is.
     """
 
-    __slots__ = ("arguments", "is_stamped", "keys", "read", "script")
+    __slots__ = ("arguments", "insists", "is_stamped", "keys", "read", "script")
 
     def __init__(
         self,
@@ -63,12 +64,14 @@ class Ask(Generic[T]):
         read: Callable[[Any], T | Literal[Unreached.UNREACHED]],
         *,
         is_stamped: bool = False,
+        insists: bool = False,
     ) -> None:
         self.script = script
         self.keys = keys
         self.arguments = arguments
         self.read = read
         self.is_stamped = is_stamped
+        self.insists = insists
 
 
 class Wire:

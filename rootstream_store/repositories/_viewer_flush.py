@@ -25,9 +25,9 @@ from rootstream_store.repositories._viewer_scripts import Counted
 
 __all__ = ["FlushReport", "flush", "last_figures"]
 
-_MARKER: Final = 5_000
-"""Milliseconds for which a stop has nobody counted until it is committed. A rolled-back one too, so not
-longer."""
+_MARKER: Final = 30_000
+"""Milliseconds for which a stop has nobody counted until it is committed; a rollback takes it back, unless
+its process dies. Who keeps a transaction with a stop open for longer may lose viewers who join meanwhile."""
 
 
 class FlushReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -279,7 +279,8 @@ def ask_counted(stream_id: int, flushed: Counted) -> Ask[Counted | None]:
 def ask_close(stream_id: int, marker: int) -> Ask[Counted | None]:
     """What there is to flush last of all. For `marker` milliseconds nobody is counted, until the cache is
     told that the session has ended."""
-    return Ask(_READ, keys.viewer_keys(stream_id), ("close", marker), _counted)
+    # What another process has counted would be missing for ever: worth a wait, as a removal is.
+    return Ask(_READ, keys.viewer_keys(stream_id), ("close", marker), _counted, insists=True)
 
 
 def forget(stream_id: int, session_id: int | None) -> Tell:

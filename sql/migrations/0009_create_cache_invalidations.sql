@@ -105,6 +105,7 @@ BEGIN
                     SELECT unnest(ARRAY[
                         'stream:' || id || ':info',
                         'stream:' || id || ':live',
+                        '{stream:' || id || ':viewers}:session',
                         'stream_key:' || encode(sha256(convert_to(stream_key, 'UTF8')), 'hex')
                     ])
                     FROM %1$I.streams;
@@ -113,6 +114,7 @@ BEGIN
                     SELECT unnest(ARRAY[
                         'stream:' || id || ':info',
                         'stream:' || id || ':live',
+                        '{stream:' || id || ':viewers}:session',
                         'stream_key:' || encode(sha256(convert_to(stream_key, 'UTF8')), 'hex')
                     ])
                     FROM gone;

@@ -124,6 +124,7 @@ class TestUsers:
                 keys.user(user.id),
                 session_key(session.token),
                 keys.live(stream.id),
+                keys.on_air(stream.id),
                 keys.stream(stream.id),
                 stream_key(stream.stream_key),
             ]
@@ -175,6 +176,7 @@ def test_a_truncate_tells_of_all(plain: Store, database_url: str) -> None:
             keys.user(stream.user_id),
             session_key(session.token),
             keys.live(stream.id),
+            keys.on_air(stream.id),
             keys.stream(stream.id),
             stream_key(stream.stream_key),
         ]

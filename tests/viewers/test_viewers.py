@@ -6,7 +6,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import pytest
+import redis
 
 from rootstream_store.cache import keys
 from rootstream_store.errors import Conflict, InvalidInput, NotFound
@@ -332,9 +334,40 @@ def test_a_stop_that_is_rolled_back_loses_nobody(store: Store, live: int) -> Non
         # It may be committed any moment: whoever is told to be counted must be in the session's figures.
         assert not viewers.join(store, live, "bob").is_counted
         raise LookupError
-    until(lambda: viewers.join(store, live, "bob").is_counted, "the marker of the stop to expire", 10)
+    assert viewers.join(store, live, "bob").is_counted, "the marker of the stop to be gone"
+    with store.transaction() as tx, pytest.raises(LookupError), tx.transaction():  # noqa: PT012  # as above
+        streams.stop(tx, live)
+        raise LookupError
+    assert viewers.join(store, live, "eve").is_counted
     viewers.flush(store)
-    assert totals(store, live) == (2, 2, 2, 2)
+    assert totals(store, live) == (3, 3, 3, 3)
+
+
+def test_a_stop_of_a_process_that_has_just_given_redis_up_has_everybody(
+    store: Store, open_store: Callable[..., Store], redis_url: str, live: int
+) -> None:
+    """Another process counts: its breaker is closed."""
+    viewers.join(store, live, "ann")
+    other = open_store(redis_url=redis_url, redis_timeout=20, redis_retry_after=60)
+    other._cache._breaker.enter().failed(redis.ConnectionError("lost"))  # type: ignore[union-attr]  # closed still
+    assert other.health().redis.breaker == "open"
+    ended = streams.stop(other, live)
+    assert (ended.total_viewers, ended.peak_viewers) == (1, 1)
+
+
+def test_a_stream_that_psql_deletes_counts_nobody(store: Store, database_url: str, live: int) -> None:
+    viewers.join(store, live, "ann")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("DELETE FROM streams WHERE id = %s", [live])
+
+    def is_refused() -> bool:
+        try:
+            viewers.join(store, live, "bob")
+        except NotFound:
+            return True
+        return False
+
+    until(is_refused, "the deletion to be seen")
 
 
 def test_a_stop_in_a_transaction_has_everybody_who_was_counted(store: Store, live: int) -> None:

@@ -26,7 +26,8 @@ typedef struct DatabaseManager DatabaseManager;
  * reached. */
 int database_manager_init(DatabaseManager **manager, const char *connStr, size_t poolSize);
 /* Runs SQL, of one or more statements, and returns how many rows the last one changed or answered with; at most
- * 2^31-1. Several statements are one transaction where they say nothing else. */
+ * 2^31-1. Several statements are one transaction where they say nothing else. Each call takes any connection of the
+ * pool: a transaction that it leaves open is rolled back, and what it SETs holds for that connection alone. */
 int database_manager_execute(DatabaseManager *manager, const char *query);
 /* Runs SQL and gives the rows of the last statement as a JSON array of objects; "[]" where it has none. Numbers,
  * booleans, null and JSON keep their types; a second column of the same name is called name_2. Returns 0. The caller

@@ -1010,6 +1010,8 @@ int rss_migration_status_json(rss_store *store, const char *path, const char *li
  *     booleans, null and JSON keep their type, numeric is a number, arrays are arrays; times are ISO 8601, bytea is
  *     base64, all else is PostgreSQL's text. A second column of the same name is called name_2. rss_free.
  * count: rows that were answered or changed.
+ * It runs on any connection of the pool. What it leaves in its session (SET, PREPARE, LISTEN, an advisory lock of the
+ * session) stays on that connection, for later calls of all kinds: settings belong into the database_url (options=-c…).
  * It is committed by itself, and never tried again. RSS_E_QUERY, RSS_E_INVALID_INPUT, and what constraints give. */
 int rss_query_json(rss_store *store, const char *sql, const char *parameters_json, char **rows_json, int64_t *count);
 

@@ -68,6 +68,9 @@ class RedisHolder:
 
 HasRedis = Store | RedisHolder
 
+_LONGEST_MS = 10**12
+"""A longer wait, of more than 30 years, is one without limit."""
+
 
 class _Received(msgspec.Struct, frozen=True):
     """The fields of rss_message."""
@@ -163,7 +166,8 @@ def subscribe(store: Store, channel: str, is_pattern: bool) -> Subscription:
 
 def next_message(subscription: Subscription, timeout_ms: int) -> tuple[_Received, bytes] | None:
     """None when nothing came in time. Raises StoreClosed once the subscription was closed."""
-    received = subscription.get(None if timeout_ms < 0 else timeout_ms / 1000)
+    has_limit = 0 <= timeout_ms <= _LONGEST_MS
+    received = subscription.get(timeout_ms / 1000 if has_limit else None)
     if received is None:
         if subscription.closed:
             raise StoreClosed("the subscription is closed")

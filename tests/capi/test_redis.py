@@ -117,6 +117,9 @@ def test_messages(opened: Any, native: Native, client: redis.Redis) -> None:
     assert message == {"is_gap": 0, "gap_seconds": None, "channel": "stream:7:events"}
     assert data == b"a\0b"
     assert native.call("subscription_next", subscription, {"timeout_ms": 0}) is None
+    native.call("publish", opened, {"channel": "stream:7:events", "message": b""})
+    # So long that no clock can count it: without limit.
+    assert native.call("subscription_next", subscription, {"timeout_ms": 2**63 - 1})[1] == b""
     client.client_kill_filter(_type="pubsub")
     received = native.call("subscription_next", subscription, {"timeout_ms": 5000})
     assert received[0]["is_gap"] == 1

@@ -45,8 +45,11 @@ def test_flush_goes_on_until_it_is_told_to_stop(store: Store, live: int, number:
     viewers.join(store, live, "ann")
     command = [sys.executable, "-m", "rootstream_store.cli", "viewers", "flush", "--every", "0.05"]
     with subprocess.Popen([*command, *urls(store)], stdout=subprocess.PIPE) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline() == b"flushing every 0.05 s\n"
-        until(lambda: streams.get(store, live).viewer_count == 1, "a flush")
-        running.send_signal(number)
-        assert running.wait(20) == 0
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline() == b"flushing every 0.05 s\n"
+            until(lambda: streams.get(store, live).viewer_count == 1, "a flush")
+            running.send_signal(number)
+            assert running.wait(20) == 0
+        finally:
+            running.kill()

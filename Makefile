@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Processes that run tests. More than there are CPUs: many tests wait for something to happen.
+WORKERS ?= 4
 BIN := .venv/bin
 
 # Modules of another environment must not leak into .venv.
@@ -20,10 +22,10 @@ demo: venv ## play a broadcast evening on real servers and check the outcome
 	@$(BIN)/python capi/examples/run_streamer.py
 
 test: venv ## run the tests on real servers
-	@$(BIN)/pytest -n auto --maxprocesses=4 $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) $(ARGS)
 
 coverage: venv ## run the tests and report which lines they reach
-	@$(BIN)/pytest -n auto --maxprocesses=4 --cov --cov-report=term-missing:skip-covered $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 lint: venv ## check style, types, layers and migrations
 	$(BIN)/ruff check

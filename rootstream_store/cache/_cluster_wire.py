@@ -169,6 +169,11 @@ class ClusterBreaker(Breaker):
         return "open" if "open" in states else "half-open" if "half-open" in states else "closed"
 
     @property
+    def open_for(self) -> float:
+        """0: of no node is known here when it failed."""
+        return 0.0
+
+    @property
     def refuses(self) -> bool:
         """Whether a node has refused a command in the last ten seconds."""
         return any(node.breaker.refuses for node in self._nodes.known())

@@ -144,6 +144,11 @@ class Breaker:
                 opened=self._opened + self._opened_elsewhere(),
             )
 
+    @property
+    def open_for(self) -> float:
+        """Seconds since the failure that it was opened by, or stayed open by. 0: it is closed."""
+        return 0.0 if self._state == "closed" else self._clock() - self._retry_at + self._retry_after
+
     def enter(self, *, insist: bool = False) -> Permit | None:
         """A permit for one attempt, or None when Redis is not to be tried now.
 

@@ -40,6 +40,8 @@ T = TypeVar("T")
 
 _AT_ONCE = 200
 """Scripts in one round trip: the server does them in some milliseconds, a fraction of redis_timeout."""
+_JUST_NOW = 0.1
+"""Seconds."""
 
 
 class Cache:
@@ -205,8 +207,10 @@ class Cache:
                 if stamp is None and (stamp := generation.ask()) is None:
                     return UNREACHED
                 arguments = (*arguments, stamp)
+            # Not where this very call has waited in vain just now: it may be one of a longer one.
+            insist = ask.insists and self._breaker.open_for > _JUST_NOW
             reply = self._breaker.attempt(
-                lambda: self._wire.script(ask.script, ask.keys, arguments), insist=ask.insists
+                lambda: self._wire.script(ask.script, ask.keys, arguments), insist=insist
             )
         finally:
             self._after_call()

@@ -238,8 +238,8 @@ def outage(database_url: str, scene: Scene, caplog: pytest.LogCaptureFixture, fa
             assert len(records_of(caplog.records, "answers again")) == 1, caplog.text
             until(lambda: store.health().status == "ok", "the health to be good again")
         counters = load.counters
-        # Hits and misses are answers of cached reads, no more and no fewer.
-        assert 0 < counters.hits + counters.misses < load.calls
+        # Hits and misses are answers of cached reads; a call may need two of them.
+        assert 0 < counters.hits + counters.misses < 2 * load.calls
         assert counters.fills + counters.refused_fills <= counters.misses
         assert counters.opened == (1 if logged.startswith("failed") else 0)
         until(lambda: store._pool.in_use() == 0, "the pool to be at rest")

@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from rootstream_store import Store
+from rootstream_store.cache import lease
 from rootstream_store.db import Db
 from rootstream_store.flow import Flow
 from rootstream_store.repositories import _live, _viewer_flush
@@ -19,6 +20,8 @@ from rootstream_store.repositories import _live, _viewer_flush
 
 def main() -> None:
     database_url, redis_url, stream_id, what, number, when = sys.argv[1:]
+    # What it leaves behind in Redis ends soon, so that nobody waits for long.
+    lease.WRITING_TTL, _viewer_flush._MARKER = 1.0, 1000  # type: ignore[misc]  # Final for everybody else
     with Store.open(database_url, redis_url) as store:
         if what == "flush":
             store.flow(dying(_viewer_flush.flush("x"), int(number), when))

@@ -26,7 +26,7 @@ from ..statements import statement
 __all__ = ["USERS", "Board", "Found", "read", "write"]
 
 USERS = 8
-_BURST = 50
+_BURST = 200
 _KEPT = 1 << 16
 """Acknowledged versions of one user whose time is kept."""
 

@@ -4,7 +4,7 @@
 PYTHON ?= python3
 ARGS ?=
 # Processes that run tests. More than there are CPUs: many tests wait for something to happen.
-WORKERS ?= 4
+WORKERS ?= 3
 BIN := .venv/bin
 
 # Modules of another environment must not leak into .venv.

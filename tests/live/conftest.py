@@ -31,7 +31,9 @@ def make_store(database_url: str, own_valkey: OwnValkey) -> Iterator[MakeStore]:
     made: list[Store] = []
 
     def make(**settings: Any) -> Store:
-        settings = {"redis_url": own_valkey.url, "redis_retry_after": 0.1, "pool_size": 4, **settings}
+        # Longer than a busy machine takes for an answer.
+        patient = {"redis_retry_after": 0.1, "redis_timeout": 2.0, "pool_size": 4}
+        settings = {"redis_url": own_valkey.url, **patient, **settings}
         made.append(Store.open(database_url, **settings))
         return made[-1]
 

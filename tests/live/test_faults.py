@@ -218,7 +218,7 @@ def test_what_waits_is_not_tried_on_a_server_that_others_found_dead(
 def test_closing_while_redis_is_away_does_not_wait_for_it(
     make_store: MakeStore, own_valkey: OwnValkey
 ) -> None:
-    store = make_store()
+    store = make_store(redis_timeout=0.25)
     live.publish(store, Goal(stream_id=1), soon=True)
     own_valkey.freeze()
     for number in range(1000):

@@ -309,7 +309,8 @@ def test_without_redis_there_is_nothing_to_read(database_url: str, monkeypatch: 
         live.subscribe(bare)
 
 
-def test_no_server_is_our_error_in_the_time_set(own: Store, own_valkey: OwnValkey) -> None:
+def test_no_server_is_our_error_in_the_time_set(make_store: MakeStore, own_valkey: OwnValkey) -> None:
+    own = make_store(redis_timeout=0.25)
     own_valkey.freeze()
     began = time.monotonic()
     with pytest.raises(Timeout):

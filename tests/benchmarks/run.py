@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 
+import msgspec
 import psycopg
 import redis
 from rich.console import Console
@@ -52,7 +53,11 @@ def _comparisons(
     bare_redis = redis.Redis.from_url(redis_url)
     bare_redis.set("bench", b"x" * 200)
     numbers = iter(range(10**9))
-    with psycopg.connect(database_url, autocommit=True) as bare:
+    with (
+        psycopg.connect(database_url, autocommit=True) as bare,
+        # A store with Redis answers users.get from there.
+        Store(msgspec.structs.replace(store.settings, redis_url=None)) as without_redis,
+    ):
         cursor = bare.cursor(binary=True)
         by_id = {"user_id": ann.id}
         text = _GET.text
@@ -67,7 +72,8 @@ def _comparisons(
             {
                 "psycopg, held connection": lambda: bare.execute(text, by_id, prepare=True).fetchone(),
                 "psycopg, reused cursor": lambda: cursor.execute(text, by_id, prepare=True).fetchone(),
-                "users.get, pool": lambda: users.get(store, ann.id),
+                "users.get, pool": lambda: users.get(without_redis, ann.id),
+                "users.get, from Redis": lambda: users.get(store, ann.id),
                 "users.get, transaction": in_transaction,
             },
         )

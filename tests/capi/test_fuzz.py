@@ -4,6 +4,7 @@ without a name, no leak."""
 from __future__ import annotations
 
 import functools
+import os
 import random
 import subprocess
 from pathlib import Path
@@ -65,11 +66,14 @@ def sanitized(source: Path) -> Path:
     """A program against it."""
     path = sanitized_library()
     program = _OUTPUT / source.stem
+    # Other test processes may be running it: it is put in its place whole.
+    beside = _OUTPUT / f"{source.stem}.{os.getpid()}"
     command = ["gcc", "-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-fsanitize=address,undefined", f"-I{CAPI}"]
     command += [f"-I{PROGRAMS}", str(source), f"-L{path.parent}", "-lrootstream_store", "-pthread", "-ldl"]
-    command += [f"-Wl,-rpath,{path.parent}", "-o", str(program)]
+    command += [f"-Wl,-rpath,{path.parent}", "-o", str(beside)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    beside.replace(program)
     return program
 
 
@@ -97,7 +101,7 @@ def test_made_up_arguments_under_sanitizers(env: dict[str, str], tmp_path: Path)
 @pytest.mark.parametrize("test", ["basic", "refuses", "policies"])
 def test_the_queue_under_sanitizers(env: dict[str, str], test: str) -> None:
     done = run_sanitized(sanitized(PROGRAMS / "queued.c"), test, env=env)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", ""), done.stdout + done.stderr
 
 
 def test_a_leak_would_be_found(env: dict[str, str], tmp_path: Path) -> None:

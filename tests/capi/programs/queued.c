@@ -61,23 +61,25 @@ static void basic(void)
     rss_queue_info info;
     rss_event event = RSS_EVENT_INIT;
     rss_rows *rows;
+    char own[24]; /* the program may be run again on the same database */
     int i;
 
+    snprintf(own, sizeof own, "%ld", (long)getpid());
     for (i = 0; i < 10; i++)
-        EXPECT(RSS_OK, rss_event_append_async(store, "stream", "7", "Tick", "{\"n\": 1}", "{\"m\": 2}", 5));
-    EXPECT(RSS_OK, put(store, "7", "{"));
+        EXPECT(RSS_OK, rss_event_append_async(store, "stream", own, "Tick", "{\"n\": 1}", "{\"m\": 2}", 5));
+    EXPECT(RSS_OK, put(store, own, "{"));
     EXPECT(RSS_OK, rss_stats_push_async(store, 404, 1, RSS_KEEP_INT, RSS_KEEP_F64, 10));
     EXPECT(RSS_OK, rss_flush(store, 30000));
     info = info_of(store);
     CHECK(info.events_accepted == 11 && info.events_stored == 10 && info.events_rejected == 1);
     CHECK(info.stats_accepted == 1 && info.stats_rejected == 1 && info.events_waiting == 0 && info.stats_waiting == 0);
     CHECK(info.room_bytes == 4 << 20 && info.used_bytes == 0 && !info.is_failing && info.error[0] == '\0');
-    EXPECT(RSS_OK, rss_event_read(store, "stream", "7", 0, RSS_NONE, 1000, 0, &rows));
+    EXPECT(RSS_OK, rss_event_read(store, "stream", own, 0, RSS_NONE, 1000, 0, &rows));
     CHECK(rss_rows_count(rows) == 10);
     EXPECT(RSS_OK, rss_event_next(rows, &event));
     CHECK(event.version == 1 && event.user_id == 5 && strcmp(event.metadata_json, "{\"m\":2}") == 0);
     rss_rows_free(rows);
-    EXPECT(RSS_OK, rss_close(store, 5000));
+    EXPECT(RSS_OK, rss_close(store, 30000));
     EXPECT(RSS_E_CLOSED, put(store, "7", "{}"));
     EXPECT(RSS_E_CLOSED, rss_stats_push_async(store, 1, 1, 1, 1, 1));
     EXPECT(RSS_E_CLOSED, rss_flush(store, 0));
@@ -119,12 +121,12 @@ static void refuses(void)
     EXPECT(RSS_OK, rss_queue_stats(store, &info));
     CHECK(info.events_accepted == 0 && info.events_stored == -7);
     CHECK(info_of(store).events_accepted == 0);
-    EXPECT(RSS_OK, rss_close(store, 5000));
+    EXPECT(RSS_OK, rss_close(store, 30000));
 
     other = open_queue(RSS_OFF, RSS_QUEUE_FAIL, 0);
     EXPECT(RSS_E_SETTINGS, put(other, "7", "{}"));
     EXPECT(RSS_E_SETTINGS, rss_flush(other, 0));
-    EXPECT(RSS_OK, rss_close(other, 5000));
+    EXPECT(RSS_OK, rss_close(other, 30000));
     options.queue_bytes = 1;
     EXPECT(RSS_E_SETTINGS, rss_open(NULL, NULL, &options, &other));
     CHECK(other == NULL && strcmp(rss_last_error()->field, "queue_bytes") == 0);
@@ -145,14 +147,14 @@ static void policies(void)
     EXPECT(RSS_OK, rss_flush(store, 30000));
     info = info_of(store);
     CHECK(info.events_refused == 1 && info.events_stored == i - 1);
-    EXPECT(RSS_OK, rss_close(store, 5000));
+    EXPECT(RSS_OK, rss_close(store, 30000));
 
     store = open_queue(16 << 10, RSS_QUEUE_WAIT, -1);
     for (i = 0; i < 5000; i++)
         EXPECT(RSS_OK, put(store, "8", "{}"));
     EXPECT(RSS_OK, rss_flush(store, 30000));
     CHECK(info_of(store).events_stored == 5000);
-    EXPECT(RSS_OK, rss_close(store, 5000));
+    EXPECT(RSS_OK, rss_close(store, 30000));
 
     store = open_queue(16 << 10, RSS_QUEUE_DROP_OLDEST, 0);
     for (i = 0; i < 5000; i++)
@@ -160,7 +162,7 @@ static void policies(void)
     EXPECT(RSS_OK, rss_flush(store, 30000));
     info = info_of(store);
     CHECK(info.events_stored + info.events_dropped == 5000 && info.events_accepted == 5000);
-    EXPECT(RSS_OK, rss_close(store, 5000));
+    EXPECT(RSS_OK, rss_close(store, 30000));
 }
 
 /* No allocation by the thread that queues, be the queue full or not. */
@@ -204,7 +206,7 @@ static void forked(void)
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
     EXPECT(RSS_OK, rss_flush(store, 30000));
     CHECK(info_of(store).events_stored == 1000);
-    EXPECT(RSS_OK, rss_close(store, 5000));
+    EXPECT(RSS_OK, rss_close(store, 30000));
 }
 
 static rss_store *shared;

@@ -7,6 +7,7 @@ with Store.open("postgresql:///app", "redis://localhost/0", pool_size=20) as sto
 """
 
 from rootstream_store import events, live, records
+from rootstream_store.async_store import AsyncStore, AsyncTransaction
 from rootstream_store.errors import (
     AlreadyExists,
     AuthenticationFailed,
@@ -46,6 +47,8 @@ from rootstream_store.work import WorkQueue
 __all__ = [
     "UNSET",
     "AlreadyExists",
+    "AsyncStore",
+    "AsyncTransaction",
     "AuthenticationFailed",
     "Conflict",
     "DatabaseError",

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from rootstream_store.cache import Ask, Effect, Unreached
 from rootstream_store.errors import Unavailable
 from rootstream_store.queries import Query
 
 if TYPE_CHECKING:
+    from rootstream_store.async_db import AsyncDb
     from rootstream_store.batch import Batch
 
-__all__ = ["CachedQuery", "Db", "repository"]
+__all__ = ["CachedQuery", "Db", "Repository", "StreamRepository", "repository", "stream_repository"]
 
 R = TypeVar("R")
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+C = TypeVar("C", covariant=True)
 
 
 class CachedQuery(Generic[R]):
@@ -95,6 +108,12 @@ class Db(ABC):
         """All rows, `size` at a time from a server-side cursor, so that they need not fit in memory: `with
         db.stream(q) as rows:`. Keeps one connection until the block ends."""
 
+    def stream_from(
+        self, steps: Generator[Any, Any, AbstractContextManager[Iterator[R]]], /, *, size: int = 1000
+    ) -> AbstractContextManager[Iterator[R]]:
+        """What `stream` gives, where steps (see `flow`) come before it and end with it. `size`: as there."""
+        return self.flow(steps)
+
     @abstractmethod
     def copy(self, query: Query[None], rows: Iterable[Sequence[object]], types: Sequence[str]) -> int:
         """Writes many rows by COPY; `types` are the PostgreSQL types of the columns. Returns how many; all or
@@ -145,10 +164,42 @@ class Db(ABC):
         """All of the block or none of it. Inside a transaction: a savepoint."""
 
 
-def repository(function: F) -> F:
-    """Marks a repository function: it does no I/O of its own, but returns what a verb of its `db` returns."""
+class Repository(Protocol[P, C]):
+    """A repository function: what a Store gives is awaited of an AsyncStore."""
+
+    @overload
+    def __call__(self, db: Db, /, *args: P.args, **kwargs: P.kwargs) -> C: ...
+    @overload
+    def __call__(self, db: AsyncDb, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, C]: ...
+
+
+class StreamRepository(Protocol[P, C]):
+    """A repository function that gives many rows: `with` a Store, `async with` an AsyncStore."""
+
+    @overload
+    def __call__(
+        self, db: Db, /, *args: P.args, **kwargs: P.kwargs
+    ) -> AbstractContextManager[Iterator[C]]: ...
+    @overload
+    def __call__(
+        self, db: AsyncDb, /, *args: P.args, **kwargs: P.kwargs
+    ) -> AbstractAsyncContextManager[AsyncIterator[C]]: ...
+
+
+def repository(function: Callable[Concatenate[Db, P], C]) -> Repository[P, C]:
+    """Marks a repository function: it does no I/O of its own, but returns what a verb of its `db` returns.
+
+    So an AsyncDb makes it a coroutine."""
     registered.append(function)
-    return function
+    return cast("Repository[P, C]", function)
+
+
+def stream_repository(
+    function: Callable[Concatenate[Db, P], AbstractContextManager[Iterator[C]]],
+) -> StreamRepository[P, C]:
+    """As `repository`, where it returns what `stream` does."""
+    registered.append(function)
+    return cast("StreamRepository[P, C]", function)
 
 
 registered: list[Callable[..., Any]] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar
 
+from rootstream_store import event_loop
 from rootstream_store.cache import Ask, Effect, Unreached
 from rootstream_store.db import CachedQuery, Db
 from rootstream_store.queries import Query
@@ -88,8 +89,8 @@ def ask_all(questions: Sequence[Ask[T]]) -> Flow[list[T | Literal[Unreached.UNRE
 
 
 def compute(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
-    """Work that keeps a processor busy, such as a password hash."""
-    result: T = yield lambda _: function(*args, **kwargs)
+    """Work that keeps a processor busy, such as a password hash; an event loop goes on meanwhile."""
+    result: T = yield lambda _: event_loop.compute(function, *args, **kwargs)
     return result
 
 

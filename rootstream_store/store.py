@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 import msgspec
 import psycopg
 
+from rootstream_store import event_loop
 from rootstream_store._flushes import Flushes
 from rootstream_store._invalidations import Invalidations
 from rootstream_store.batch import Batch
@@ -77,9 +78,9 @@ class Store(Db):
     def __init__(self, settings: Settings) -> None:
         """Opens the store; see `open`."""
         self.settings = settings
-        self._cache = Cache(settings)
+        self._cache = self._open_cache(settings)
         try:
-            self._pool = Pool(settings)
+            self._pool = self._open_pool(settings)
         except BaseException:
             self._cache.close()
             raise
@@ -89,6 +90,12 @@ class Store(Db):
         self._on_close: list[Callable[[], None]] = []
         self._later: list[Effect] | None = None
         """Where effects wait, in the copy of a store that a flow runs on. None: they are run at once."""
+
+    def _open_cache(self, settings: Settings) -> Cache:
+        return Cache(settings)
+
+    def _open_pool(self, settings: Settings) -> Pool:
+        return Pool(settings)
 
     @classmethod
     def open(cls, database_url: str | None = None, redis_url: str | None = None, **settings: Any) -> Self:
@@ -453,7 +460,7 @@ class Store(Db):
                     read_only = True
                 _log.warning("trying again after %s: %s", type(error).__name__, error)
             # Jitter, so that all who failed together do not come back together.
-            time.sleep(min(left, random.uniform(pause, 3 * pause)))
+            event_loop.sleep(min(left, random.uniform(pause, 3 * pause)))
             pause = min(0.2, pause * 2)
 
 

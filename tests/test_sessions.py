@@ -149,7 +149,7 @@ class TestCreate:
     def test_a_lifetime_that_is_none(self, store: Store, lifetime: object) -> None:
         user = make_user(store)
         with pytest.raises(InvalidInput) as caught:
-            sessions.create(store, user.id, lifetime=lifetime)  # type: ignore[arg-type]  # wrong on purpose
+            sessions.create(store, user.id, lifetime=lifetime)  # type: ignore[call-overload]  # wrong on purpose
         assert caught.value.field == "lifetime"
         assert sessions.list_active(store, user.id) == []
 
@@ -382,7 +382,7 @@ class TestRevoke:
         assert sessions.revoke_all(store, NOBODY) == 0
         assert [is_good(store, token) for token in (*mine, theirs)] == [False, False, False, True]
         with pytest.raises(InvalidInput, match="except_token"):
-            sessions.revoke_all(store, user.id, except_token=5)  # type: ignore[arg-type]  # wrong on purpose
+            sessions.revoke_all(store, user.id, except_token=5)  # type: ignore[call-overload]  # wrong on purpose
 
     def test_of_many_at_once_one_ends_it(self, store: Store) -> None:
         token = sessions.create(store, make_user(store).id).token

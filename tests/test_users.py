@@ -180,7 +180,7 @@ class TestRead:
     @pytest.mark.parametrize("user_id", ["1", 1.0, True, 2**63, -(2**63) - 1])
     def test_what_is_no_id(self, store: Store, user_id: object) -> None:
         with pytest.raises(InvalidInput) as caught:
-            users.get(store, user_id)  # type: ignore[arg-type]  # wrong on purpose
+            users.get(store, user_id)  # type: ignore[call-overload]  # wrong on purpose
         assert (caught.value.field, caught.value.value) == ("user_id", user_id)
 
     @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ class TestRead:
     @pytest.mark.parametrize("limit", [0, -1, 1001, True, 10.0, "10", None])
     def test_a_limit_that_is_none(self, store: Store, limit: object) -> None:
         with pytest.raises(InvalidInput) as caught:
-            users.list_(store, limit=limit)  # type: ignore[arg-type]  # wrong on purpose
+            users.list_(store, limit=limit)  # type: ignore[call-overload]  # wrong on purpose
         assert caught.value.field == "limit"
 
 

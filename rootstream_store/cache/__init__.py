@@ -6,6 +6,7 @@ Whatever Redis does, reads are answered (by the load function, from PostgreSQL) 
 from __future__ import annotations
 
 from rootstream_store.cache import keys
+from rootstream_store.cache._loop_cache import LoopCache
 from rootstream_store.cache._report import CacheCounters, CacheHealth
 from rootstream_store.cache._tracking import NearHealth
 from rootstream_store.cache.breaker import UNREACHED, Unreached
@@ -47,6 +48,7 @@ __all__ = [
     "Hole",
     "Invalidate",
     "Load",
+    "LoopCache",
     "Message",
     "NearCache",
     "NearCounters",

@@ -10,6 +10,7 @@ from rootstream_store.database._execute import (
     fetch_up_to_one,
     stream_rows,
 )
+from rootstream_store.database._loop_pool import LoopPool
 from rootstream_store.database._pool import Pool
 from rootstream_store.database._raw import RawRows, run_raw
 from rootstream_store.database._translate import READ_ONLY, close_if_useless, translate
@@ -17,6 +18,7 @@ from rootstream_store.database._translate import READ_ONLY, close_if_useless, tr
 __all__ = [
     "READ_ONLY",
     "Connection",
+    "LoopPool",
     "Pool",
     "RawRows",
     "close_if_useless",

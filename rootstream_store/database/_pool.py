@@ -48,7 +48,7 @@ class Pool:
         self._process = os.getpid()
         # By id: a reference would keep a connection alive that a cancelled thread has lost, see _reclaim.
         self._handed_out: set[int] = set()
-        self._lost: deque[_PooledConnection] = deque()
+        self._lost: deque[PooledConnection] = deque()
         self._accounts = threading.Lock()
         self._missing_since: float | None = None
         self._most_there = 0
@@ -56,8 +56,8 @@ class Pool:
         info = conninfo(settings)
         self.several_hosts = names_several_hosts(info)
         """Whether another server may be the primary when this one is read-only."""
-        connection_class: type[_PooledConnection] = type(
-            "PooledConnection", (_PooledConnection,), {"connects": self._connects, "lost": self._lost}
+        connection_class: type[PooledConnection] = type(
+            "PooledConnection", (self._connection_class(),), {"connects": self._connects, "lost": self._lost}
         )
         kwargs: dict[str, Any] = {"autocommit": True}
         if settings.pgbouncer:
@@ -67,7 +67,7 @@ class Pool:
             connection_class.connect(info, **kwargs).close()
         except psycopg.Error as error:
             raise connection_error(error, settings.database_url) from error
-        self._pool: ConnectionPool[_PooledConnection] = ConnectionPool(
+        self._pool: ConnectionPool[PooledConnection] = ConnectionPool(
             info,
             connection_class=connection_class,
             kwargs=kwargs,
@@ -95,13 +95,16 @@ class Pool:
                 f"pool {self.name!r} could not be filled in {settings.pool_timeout} s"
             ) from error
 
+    def _connection_class(self) -> type[PooledConnection]:
+        return PooledConnection
+
     def acquire(self, timeout: float | None = None) -> Connection:
         """A connection, to be given back with `release`. Raises Timeout when all stay busy for `timeout`
         seconds (None: pool_timeout), Unavailable when the server cannot be reached, StoreClosed."""
         pool = self._pool
         # What getconn does when there is an idle connection, in a third of the time.
         if pool._pool and not self._lost and os.getpid() == self._process:
-            connection: _PooledConnection | None = None
+            connection: PooledConnection | None = None
             with pool._lock:
                 if pool._pool and not pool._closed:
                     connection = pool._pool.popleft()
@@ -142,10 +145,7 @@ class Pool:
                     raise connection_error(failure, self.settings.database_url) from failure
                 waited = time.monotonic() - start
                 if waited >= limit:
-                    raise Timeout(
-                        f"pool {self.name!r} exhausted: no connection became free in {waited:.1f} s, "
-                        f"{self.in_use()} of {self.settings.pool_size} in use"
-                    ) from error
+                    raise self._exhausted(waited) from error
                 self._replace_missing()
                 continue
             if self._is_sound(connection):
@@ -184,7 +184,7 @@ class Pool:
             if pool._closed or pool._waiting:
                 return False
             connection._pool = None
-            pool._pool.append(cast("_PooledConnection", connection))
+            pool._pool.append(cast("PooledConnection", connection))
         return True
 
     def require_open(self) -> None:
@@ -197,6 +197,12 @@ class Pool:
         if os.getpid() != self._process:
             # The parent goes on using these very sockets: two processes on one would mix up their answers.
             raise StoreClosed("the store belongs to the process that opened it: open another after the fork")
+
+    def _exhausted(self, waited: float) -> Timeout:
+        return Timeout(
+            f"pool {self.name!r} exhausted: no connection became free in {waited:.1f} s, "
+            f"{self.in_use()} of {self.settings.pool_size} in use"
+        )
 
     def _closed_error(self) -> StoreClosed:
         return StoreClosed(f"the store is closed (pool {self.name!r})")
@@ -343,10 +349,10 @@ class _Connects:
             return self._last[1] if self._last and self._last[0] >= moment else None
 
 
-class _PooledConnection(Connection):
+class PooledConnection(Connection):
     connects: _Connects
-    lost: deque[_PooledConnection]
-    _pool: ConnectionPool[_PooledConnection] | None
+    lost: deque[PooledConnection]
+    _pool: ConnectionPool[PooledConnection] | None
 
     @classmethod
     def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:

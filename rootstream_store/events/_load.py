@@ -6,13 +6,14 @@ import copy
 import functools
 import logging
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
 import msgspec
 
+from rootstream_store.async_db import AsyncDb
 from rootstream_store.db import Db, repository
 from rootstream_store.errors import DatabaseError, InvalidInput, NotFound, RootStreamError
 from rootstream_store.events._fold import Fold, Loaded
@@ -99,6 +100,20 @@ def load(
     *,
     to_version: int | None = None,
 ) -> Loaded[S]: ...
+@overload
+def load(
+    db: AsyncDb, aggregate_type: str, aggregate_id: str | int, fold: Fold[S], *, to_version: int | None = None
+) -> Coroutine[Any, Any, Loaded[S]]: ...
+@overload
+def load(
+    db: AsyncDb,
+    aggregate_type: str,
+    aggregate_id: str | int,
+    fold: Callable[[S, Event], S],
+    initial: S | Callable[[], S],
+    *,
+    to_version: int | None = None,
+) -> Coroutine[Any, Any, Loaded[S]]: ...
 @repository
 def load(
     db: Db,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from inspect import isawaitable
 from typing import Any
 
 from rootstream_store._limit import check_limit
 from rootstream_store.db import Db, repository
+from rootstream_store.errors import InvalidInput
 from rootstream_store.flow import Flow, one
 from rootstream_store.queries import query
 from rootstream_store.records import Event, ParkedEvent
@@ -40,7 +42,8 @@ def retry_parked(db: Db, name: str, position: int, handler: Callable[[Any, Event
     """Hands a parked event to `handler(tx, event)` once more, and takes it out when that succeeds, in one
     transaction. It is handled out of order: later events of its aggregate may have been handled before.
 
-    What the handler raises is raised, and the event stays parked. Raises NotFound when no such event is
+    The handler is a plain function, of an AsyncStore too, where `tx` waits as in `run_sync`. What it raises
+    is raised, and the event stays parked. Raises NotFound when no such event is
     parked, or somebody else has just taken it. `Subscription.retry_parked` knows the handler.
     """
     return db.flow(_retry(name, position, handler), atomic=True)
@@ -104,5 +107,8 @@ def _retry(name: str, position: int, handler: Callable[[Any, Event], object]) ->
     # Deleted first: the row is locked until the handler has done, and comes back when it fails.
     parked = yield from one(_DISCARD, name=name, position=position)
     event = yield from one(_FIND_EVENT, position=position)
-    yield lambda tx: handler(tx, event)
+    handled = yield lambda tx: handler(tx, event)
+    if isawaitable(handled):
+        # Nobody would run it, and the event would be taken out all the same.
+        raise InvalidInput("handler", "must be a plain function, not a coroutine")
     return parked

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 
 from rootstream_store._limit import check_limit
-from rootstream_store.db import Db, repository
+from rootstream_store.db import Db, repository, stream_repository
 from rootstream_store.errors import InvalidInput
 from rootstream_store.events._horizon import find_horizon
 from rootstream_store.events._keys import LAST, id_text
@@ -70,7 +70,7 @@ def read(
     )
 
 
-@repository
+@stream_repository
 def stream(
     db: Db,
     aggregate_type: str,
@@ -122,7 +122,7 @@ def read_all(
     return db.flow(_read_all(after_position, to_position, filters, limit, backward=backward))
 
 
-@repository
+@stream_repository
 def stream_all(
     db: Db,
     *,
@@ -136,7 +136,7 @@ def stream_all(
     """As `read_all`, for any number of events, up to what is the horizon now: `with events.stream_all(db) as
     found:`. They arrive `size` at a time. Keeps one connection until the block ends."""
     filters = _filters(aggregate_type, event_types, since)
-    return db.flow(_stream_all(after_position, to_position, filters, size))
+    return db.stream_from(_stream_all(after_position, to_position, filters, size), size=size)
 
 
 @repository

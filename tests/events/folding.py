@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from rootstream_store import events
+from rootstream_store.db import Db
 from rootstream_store.events import NewEvent
 from rootstream_store.records import Event
 from rootstream_store.store import Store
@@ -27,7 +28,7 @@ def count(state: Counted, event: Event) -> Counted:
     return state
 
 
-def add(db: Any, number: int, *, aggregate_id: str = "a") -> int:
+def add(db: Db, number: int, *, aggregate_id: str = "a") -> int:
     """Appends so many events in one call; the n-th of an aggregate adds n."""
     first = events.get_version(db, "Stream", aggregate_id) + 1
     new = [NewEvent("Added", {"n": n}) for n in range(first, first + number)]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rootstream_store import events
+from rootstream_store.db import Db
 from rootstream_store.errors import Conflict, InvalidInput, NotFound, VersionConflict
 from rootstream_store.events import ANY, EXISTS, NO_STREAM, NewEvent
 from rootstream_store.records import AggregateHead
@@ -16,7 +17,7 @@ from rootstream_store.store import Store
 from ..together import together
 
 
-def append(db: Any, **over: Any) -> int:
+def append(db: Db, **over: Any) -> int:
     return events.append(db, "Stream", "a", "E", {}, **over).version
 
 

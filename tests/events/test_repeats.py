@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from rootstream_store import events
+from rootstream_store.db import Db
 from rootstream_store.errors import (
     AlreadyExists,
     InvalidInput,
@@ -224,7 +225,7 @@ def proxied(database_url: str) -> Iterator[tuple[Store, Proxy]]:
         yield store, proxy
 
 
-def version(db: Any) -> int:
+def version(db: Db) -> int:
     return events.get_version(db, "Stream", "a")
 
 

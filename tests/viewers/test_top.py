@@ -96,4 +96,4 @@ def test_what_is_no_page_is_refused(store: Store, limit: Any) -> None:
     with pytest.raises(InvalidInput, match="limit"):
         viewers.top(store, limit=limit)
     with pytest.raises(InvalidInput, match="after"):
-        viewers.top(store, after=7)  # type: ignore[arg-type]  # that is the test
+        viewers.top(store, after=7)  # type: ignore[call-overload]  # that is the test

@@ -1,0 +1,72 @@
+"""The cache of a store on an event loop: what waits for Redis does so in a thread.
+
+A cancelled task leaves its thread to finish: so no connection is ever left with half a reply, and what was to
+be removed after a write is removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Literal, TypeVar
+
+from rootstream_store.cache.breaker import Unreached
+from rootstream_store.cache.cache import Cache
+from rootstream_store.cache.effects import Effect, Wake
+from rootstream_store.cache.lease import Load
+from rootstream_store.cache.messages import Announce
+from rootstream_store.cache.wire import Ask, Command
+from rootstream_store.event_loop import in_thread
+
+__all__ = ["LoopCache"]
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class LoopCache(Cache):
+    """For the calls on one event loop, and for threads as well."""
+
+    def fetch(self, key: str, load: Load) -> tuple[bytes | None, bool]:
+        """As Cache.fetch; `load` is called in the thread."""
+        return self._away(super().fetch, key, load)
+
+    def begin_write(self, cached: Collection[str]) -> None:
+        """As Cache.begin_write."""
+        if cached:
+            self._away(super().begin_write, cached)
+
+    def end_write(self, cached: Collection[str]) -> None:
+        """As Cache.end_write."""
+        if cached:
+            self._away(super().end_write, cached)
+
+    def drop(self, cached: Iterable[str]) -> list[str]:
+        """As Cache.drop."""
+        return self._away(super().drop, list(cached))
+
+    def recheck(self) -> None:
+        """As Cache.recheck."""
+        self._away(super().recheck)
+
+    def run(self, effects: Sequence[Effect]) -> None:
+        """As Cache.run."""
+        # What other threads send costs nothing here.
+        if all(type(effect) is Wake or (type(effect) is Announce and effect.soon) for effect in effects):
+            super().run(effects)
+        else:
+            self._away(super().run, effects)
+
+    def ask(self, ask: Ask[T]) -> T | Literal[Unreached.UNREACHED]:
+        """As Cache.ask."""
+        return self._away(super().ask, ask)
+
+    def ask_all(self, asks: Sequence[Ask[T]]) -> list[T | Literal[Unreached.UNREACHED]]:
+        """As Cache.ask_all."""
+        return self._away(super().ask_all, asks)
+
+    def read(self, commands: Sequence[Command]) -> list[Any] | Literal[Unreached.UNREACHED]:
+        """As Cache.read."""
+        return self._away(super().read, commands)
+
+    def _away(self, method: Callable[..., R], *args: Any) -> R:
+        return in_thread(method, *args) if self.enabled else method(*args)

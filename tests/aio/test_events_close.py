@@ -1,0 +1,4 @@
+from ..events import test_close as _same
+from .facade import again
+
+globals().update(again(_same))

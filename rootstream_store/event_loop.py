@@ -20,7 +20,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from rootstream_store.errors import InvalidInput, StoreClosed
 
-__all__ = ["Call", "Home", "compute", "current", "in_thread", "sleep", "wait_for"]
+__all__ = ["Call", "Home", "compute", "current", "in_thread", "sleep", "wait_for", "wait_readable"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -159,6 +159,31 @@ def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     if call is None:
         return function(*args, **kwargs)
     return wait_for(call.home.in_thread(function, *args, **kwargs))
+
+
+def wait_readable(file: int, timeout: float) -> None:
+    """Returns when there is something to read. In a Call only. Raises TimeoutError after `timeout`
+    seconds."""
+    call = current()
+    assert call is not None
+    loop = call.home.loop
+    ready: asyncio.Future[None] = loop.create_future()
+    timer = loop.call_later(timeout, _finish, ready, TimeoutError())
+    loop.add_reader(file, _finish, ready, None)
+    try:
+        wait_for(ready)
+    finally:
+        loop.remove_reader(file)
+        timer.cancel()
+
+
+def _finish(future: asyncio.Future[None], error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
 
 
 def sleep(seconds: float) -> None:

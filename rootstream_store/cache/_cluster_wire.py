@@ -36,6 +36,10 @@ class ClusterWire(Wire):
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
 
+    def take_idle(self) -> Any:
+        """None: which node is asked depends on the key."""
+        return None
+
     def unlink(self, keys: list[bytes]) -> list[bytes]:
         """Removes keys. Returns those on nodes that do not answer or refuse. Raised when all are."""
         replies = self.commands([("UNLINK", key) for key in keys])

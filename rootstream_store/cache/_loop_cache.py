@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
-from rootstream_store.cache.breaker import Unreached
+import redis
+
+from rootstream_store.cache.breaker import UNREACHED, Unreached
 from rootstream_store.cache.cache import Cache
 from rootstream_store.cache.effects import Effect, Wake
 from rootstream_store.cache.lease import Load
 from rootstream_store.cache.messages import Announce
 from rootstream_store.cache.wire import Ask, Command
-from rootstream_store.event_loop import in_thread
+from rootstream_store.event_loop import current, in_thread, wait_readable
 
 __all__ = ["LoopCache"]
 
@@ -27,8 +29,34 @@ class LoopCache(Cache):
     """For the calls on one event loop, and for threads as well."""
 
     def fetch(self, key: str, load: Load) -> tuple[bytes | None, bool]:
-        """As Cache.fetch; `load` is called in the thread."""
+        """As Cache.fetch. A hit, as most are, needs no thread; `load` is called in one."""
+        if self.enabled and current() is not None:
+            found = self._lease.look(key, self._get)
+            if found is not None:
+                self._after_call()
+                return found
         return self._away(super().fetch, key, load)
+
+    def _get(self, name: bytes) -> Any:
+        if self._breaker.state != "closed" or (connection := self._wire.take_idle()) is None:
+            return UNREACHED
+        is_clean = False
+        try:
+            # Without a question before it whether the server is well, which would be waited for here.
+            connection.send_command("GET", name, check_health=False)
+            wait_readable(connection._sock.fileno(), self._timeout)
+            reply = connection.read_response()
+            is_clean = True
+        except TimeoutError:
+            error: redis.RedisError = redis.TimeoutError(f"no answer in {self._timeout:g} s")
+        except redis.RedisError as raised:
+            error, is_clean = raised, isinstance(raised, redis.ResponseError)
+        else:
+            return reply
+        finally:
+            self._wire.give_back(connection, is_clean)
+        self._breaker.note_failure(error)
+        return UNREACHED
 
     def begin_write(self, cached: Collection[str]) -> None:
         """As Cache.begin_write."""

@@ -189,6 +189,11 @@ class Breaker:
             permit.succeeded()
         return result
 
+    def note_failure(self, error: redis.RedisError) -> None:
+        """Redis did not answer, or with this error, where nobody asked for a permit: the breaker was
+        closed."""
+        self._record(error, probe=False)
+
     def note_refusal(self, error: redis.RedisError) -> None:
         """Count and log an error that came as one of several replies."""
         self._record(error, probe=False)

@@ -129,16 +129,28 @@ class LeaseCache:
         # Only the script takes a lease, after looking once more in the same step.
         clean = self._clean(call, name)
         raw = self._ask(call, lambda: self._wire.command("GET", name)) if clean else UNREACHED
-        if raw is not None and raw is not UNREACHED:
-            # The head as it is now: the answer may have come on a connection that was opened for it.
-            head = self.generation.head
-            if raw[:HEAD] == head:
-                self._counts.hit()
-                return bytes(raw[HEAD:]), True
-            if raw[:1] == Kind.NEGATIVE.value and raw[1:HEAD] == head[1:]:
-                self._counts.hit()
-                return None, True
-        return self._without_value(call, name, raw, load), False
+        found = self._hit(raw)
+        return (self._without_value(call, name, raw, load), False) if found is None else found
+
+    def look(self, key: str, get: Callable[[bytes], Any]) -> tuple[bytes | None, bool] | None:
+        """What `fetch` gives, where a plain GET tells it. None: it does not, and `fetch` is to be called.
+
+        `get` gives the value of a key in Redis, or UNREACHED. Raises InvalidInput, and what `get` raises."""
+        name = encode(key, "key")
+        return None if self._pending else self._hit(get(name))
+
+    def _hit(self, raw: Any) -> tuple[bytes | None, bool] | None:
+        if raw is None or raw is UNREACHED:
+            return None
+        # The head as it is now: the answer may have come on a connection that was opened for it.
+        head = self.generation.head
+        if raw[:HEAD] == head:
+            self._counts.hit()
+            return bytes(raw[HEAD:]), True
+        if raw[:1] == Kind.NEGATIVE.value and raw[1:HEAD] == head[1:]:
+            self._counts.hit()
+            return None, True
+        return None
 
     def begin_write(self, keys: Iterable[str]) -> None:
         """Say that these keys are about to change, just before the commit. Readers then load and do not fill.

@@ -163,6 +163,11 @@ class Wire:
         """Of all servers that serve now, as far as is known."""
         return [None]
 
+    def take_idle(self) -> Any:
+        """A connection that nobody uses, to be returned with `give_back`; nothing is left to be read on it.
+        None: there is none at hand, or the client is of another kind."""
+        return None if self._pool is None else self._idle()
+
     def _exchange(self, packed: bytes, several: int = 0) -> Any:
         """Send, and receive one reply, or a list of `several`."""
         connection = self._take()
@@ -180,27 +185,30 @@ class Wire:
             is_clean = True
             raise
         finally:
-            self._give_back(connection, is_clean)
+            self.give_back(connection, is_clean)
 
     def _take(self) -> Any:
         """A connection that nobody else uses, open, with nothing left to be read on it."""
-        pool = self._pool
-        if pool.pid == os.getpid():
-            idle = pool.pool
-            try:
-                connection = idle.get_nowait()
-            except Empty:
-                return pool.get_connection()  # waits for one
-            is_ready = False
-            try:
-                is_ready = connection is not None and self._is_ready(connection)
-            finally:
-                if not is_ready:
-                    idle.put_nowait(connection)
-            if is_ready:
-                return connection
-        # To be opened, closed by the server, after a fork, or with little time left: the pool sees to that.
-        return pool.get_connection()
+        connection = self._idle()
+        # To be waited for or opened, closed by the server, after a fork, or with little time left: the pool
+        # sees to that.
+        return self._pool.get_connection() if connection is None else connection
+
+    def _idle(self) -> Any:
+        if self._pool.pid != os.getpid():
+            return None
+        idle = self._pool.pool
+        try:
+            connection = idle.get_nowait()
+        except Empty:
+            return None
+        is_ready = False
+        try:
+            is_ready = connection is not None and self._is_ready(connection)
+        finally:
+            if not is_ready:
+                idle.put_nowait(connection)
+        return connection if is_ready else None
 
     def _is_ready(self, connection: Any) -> bool:
         # A call that has nearly all of its time, as most have, may take the whole timeout for its reply: to
@@ -213,7 +221,8 @@ class Wire:
             connection.restore()
         return True
 
-    def _give_back(self, connection: Any, is_clean: bool) -> None:
+    def give_back(self, connection: Any, is_clean: bool) -> None:
+        """Return what `take_idle` gave. `is_clean`: everything that was asked on it was answered."""
         # Not clean, whyever, KeyboardInterrupt too: an answer may still come, and the next command on this
         # connection would take it for its own. Another one comes in its place if it cannot even be closed.
         try:

@@ -33,6 +33,7 @@ def probe(settings: Settings) -> Generator[Connection]:
         statement_timeout=limit,
         # A migration may hold a table; what can be told without it is told sooner.
         lock_timeout=limit / 4,
+        answer_timeout=None,
     )
     try:
         connection = Connection.connect(conninfo(own), autocommit=True, prepare_threshold=None)

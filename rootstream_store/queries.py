@@ -26,7 +26,7 @@ from rootstream_store._sql_types import rule_of
 from rootstream_store.errors import InvalidInput, QueryError
 from rootstream_store.secret import SECRET_NAMES
 
-__all__ = ["Query", "catalogue", "in_use", "query", "row_checker", "sql_root"]
+__all__ = ["Query", "catalogue", "in_use", "may_set_timeout", "query", "row_checker", "sql_root"]
 
 R = TypeVar("R")
 
@@ -50,6 +50,7 @@ class Query(Generic[R]):
         "casts_numbers",
         "file",
         "is_read",
+        "may_set_timeout",
         "name",
         "nullable",
         "parameters",
@@ -93,6 +94,8 @@ class Query(Generic[R]):
         # FOR UPDATE only locks, but is no plain read.
         reads = words[0] in ("SELECT", "WITH", "VALUES") and not _WRITING.intersection(words)
         self.is_read = reads and not writes
+        self.may_set_timeout = may_set_timeout(text)
+        """Whether it may change statement_timeout for the statements after it."""
         self._make: Callable[[Sequence[Any]], R] | None = None
 
     def __repr__(self) -> str:
@@ -155,6 +158,11 @@ class Query(Generic[R]):
         else:
             make = _first_of
         return make
+
+
+def may_set_timeout(text: str) -> bool:
+    """Whether a statement may change statement_timeout for those after it."""
+    return _SETTING.search(text) is not None
 
 
 def _first_of(values: Sequence[Any]) -> Any:
@@ -276,6 +284,7 @@ _NUMBERS = frozenset(
 )
 _PLACEHOLDER = re.compile(r"%(?:\((\w+)\)s|%)")
 _WRITING = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "COPY", "CALL", "NEXTVAL", "INTO"})
+_SETTING = re.compile(r"statement_timeout|\b(reset|discard)\s+all\b", re.IGNORECASE)
 _DIRECTIVE = re.compile(r"--[ \t]*rootstream:[ \t]*([\w-]*)([^\n\r]*)")
 _NAME = re.compile(r"\w[\w-]*(/\w[\w-]*)*")
 _KEY_ENDINGS = ("_id", "username", "email", "version", "aggregate_type")

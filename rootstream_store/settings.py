@@ -17,9 +17,8 @@ __all__ = ["Settings", "redact"]
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How a store reaches its servers. All times in seconds.
 
-    The defaults bound the waits: libpq's own leave a thread blocked for more than 40 s on a silent network
-    and redis-py's for 59 s on a frozen server. Not bounded yet is a PostgreSQL server that is frozen while
-    its kernel still acknowledges what it is sent: no deadline of the client ends such a statement.
+    The defaults bound the waits: libpq's own leave a thread blocked for more than 40 s on a silent network,
+    and for ever on a server that is frozen while its kernel still acknowledges; redis-py's for 59 s.
 
     Raises SettingsError, naming the setting, for a value that cannot work.
     """
@@ -48,6 +47,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Longest attempt to reach one server address (libpq's own default is no limit)."""
     statement_timeout: float = 30.0
     """The server cancels a longer statement. 0: no limit."""
+    answer_timeout: float | None = None
+    """Longest wait for the answer to one statement, for a server that is frozen and cancels nothing; this
+    side then closes the connection and raises Timeout, or Unavailable where a write may have been applied.
+    None: 5 s more than the statement_timeout that the session has, also by SET LOCAL or the URL's options; no
+    limit where it has none. A number: so long, whatever the session has. 0: no limit."""
     lock_timeout: float = 0.0
     """The server cancels a statement that waits longer for a lock. 0: only statement_timeout bounds it."""
     idle_in_transaction_timeout: float = 60.0
@@ -122,6 +126,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for names, zero in ((_BOUNDS, False), (_TIMES, True)):
             for name in names:
                 _check_seconds(name, getattr(self, name), zero=zero)
+        if self.answer_timeout is not None:
+            _check_seconds("answer_timeout", self.answer_timeout, zero=True)
+            if 0 < self.answer_timeout <= self.statement_timeout and not self.pgbouncer:
+                raise SettingsError(
+                    f"answer_timeout must be longer than statement_timeout ({self.statement_timeout} s), not "
+                    f"{self.answer_timeout}: the server would still be at work"
+                )
 
     def __repr__(self) -> str:
         return (

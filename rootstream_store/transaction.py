@@ -17,6 +17,7 @@ from rootstream_store.database import (
     execute,
     fetch_all,
     fetch_up_to_one,
+    settle,
     stream_rows,
     translate,
 )
@@ -202,6 +203,8 @@ def run_transaction(
     finally:
         # Active still: the thread was cancelled on the way out.
         connection.in_transaction = block.status is psycopg.Transaction.Status.ACTIVE
+        if connection.is_limit_passing:
+            settle(connection)
         # Also when the commit failed or nobody knows whether it did: dropping is always safe.
         cache.end_write(keys)
     cache.run([effect for effect in transaction._effects if not isinstance(effect, Invalidate)])
@@ -230,8 +233,11 @@ def _ending(connection: Connection, block: psycopg.Transaction, *, write: bool) 
     except BaseException as error:
         try:
             block.__exit__(type(error), error, error.__traceback__)
-        except psycopg.Error as second:  # transactions that end in another order than they began in reverse
-            raise translate(second, broken=connection.broken) from second
+        except psycopg.Error as second:
+            # A connection that is lost has rolled back. Else: transactions that end in another order than
+            # they began in reverse.
+            if not connection.closed:
+                raise translate(second, broken=connection.broken) from second
         raise
     try:
         block.__exit__(None, None, None)

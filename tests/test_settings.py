@@ -69,6 +69,10 @@ def test_urls_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("statement_timeout", -1),
         ("statement_timeout", float("nan")),
         ("statement_timeout", 3_000_000),
+        ("answer_timeout", -1),
+        ("answer_timeout", float("inf")),
+        ("answer_timeout", "5"),
+        ("answer_timeout", 30),
         ("lock_timeout", -1),
         ("idle_in_transaction_timeout", -1),
         ("tcp_user_timeout", -1),
@@ -110,6 +114,19 @@ def test_a_url_that_is_no_utf8(name: str, monkeypatch: pytest.MonkeyPatch) -> No
             make(**values)
         assert "hunter2" not in "".join(traceback.format_exception(caught.value))
         assert caught.value.__suppress_context__
+
+
+def test_an_answer_is_waited_for_longer_than_the_server_works() -> None:
+    with pytest.raises(SettingsError, match=r"longer than statement_timeout \(30\.0 s\), not 20\.0"):
+        Settings.create(database_url=URL, answer_timeout=20)
+    for settings in (
+        {"answer_timeout": 31},
+        {"answer_timeout": 0},
+        {"answer_timeout": 20, "statement_timeout": 0},
+        {"answer_timeout": 20, "pgbouncer": True},
+    ):
+        assert Settings.create(database_url=URL, **settings).answer_timeout == settings["answer_timeout"]
+    assert Settings.create(database_url=URL).answer_timeout is None
 
 
 def test_replaced_settings_are_checked_too() -> None:

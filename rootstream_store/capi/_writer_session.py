@@ -198,6 +198,7 @@ class WriterSession:
         try:
             if self._aborted:
                 raise Stopped
+            connection.limit_waits(self._settings)
             if lost is not None:
                 self._reconnected()
                 self._end_backend(connection, lost)

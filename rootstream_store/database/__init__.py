@@ -1,6 +1,7 @@
 """PostgreSQL: a pool of connections, running one query, translating errors."""
 
 from rootstream_store.database._connection import Connection, conninfo
+from rootstream_store.database._deadline import settle
 from rootstream_store.database._execute import (
     copy_rows,
     execute,
@@ -30,6 +31,7 @@ __all__ = [
     "fetch_rows",
     "fetch_up_to_one",
     "run_raw",
+    "settle",
     "stream_rows",
     "translate",
 ]

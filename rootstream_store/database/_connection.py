@@ -4,22 +4,32 @@ once."""
 from __future__ import annotations
 
 import os
+import re
 import time
-from typing import Any, Self
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Self, TypeVar
 
 import msgspec
 import psycopg
 from psycopg import abc
 from psycopg.adapt import Transformer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import _WaitTimeout
 from psycopg.rows import TupleRow
 from psycopg.types.json import set_json_loads
 from psycopg.types.numeric import Int8BinaryDumper
 
+from rootstream_store.database._deadline import give_up, limit_waits
 from rootstream_store.errors import SettingsError
 from rootstream_store.settings import Settings, redact
 
-__all__ = ["Connection", "conninfo", "names_several_hosts"]
+__all__ = ["WAKE_UP", "Connection", "conninfo", "names_several_hosts"]
+
+T = TypeVar("T")
+
+WAKE_UP = 0.1
+"""Seconds after which a wait looks whether Ctrl-C was pressed: psycopg's own."""
 
 
 class Connection(psycopg.Connection[TupleRow]):
@@ -35,6 +45,12 @@ class Connection(psycopg.Connection[TupleRow]):
     """Turns values into what the server is sent, and back; it remembers how for each type."""
     prepared: set[bytes]
     """The names of the statements that run_prepared has prepared."""
+    limit: float | None = None
+    """Longest wait for one answer, in seconds; then the connection is closed. None: no limit."""
+    follows: bool = False
+    """Whether `limit` follows the session's statement_timeout."""
+    is_limit_passing: bool = False
+    """A statement of this transaction may have changed statement_timeout."""
 
     @classmethod
     def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
@@ -53,6 +69,29 @@ class Connection(psycopg.Connection[TupleRow]):
         self.prepared = set()
         self.transformer = Transformer(self)
         self.last_used = time.monotonic()
+
+    def limit_waits(self, settings: Settings) -> None:
+        """Sets `limit` as the settings say. Raises psycopg's errors: the server may have to be asked."""
+        limit_waits(self, settings, ask=settings.pgbouncer or _has_own_timeout(settings))
+
+    @contextmanager
+    def limited(self, seconds: float | None) -> Generator[None]:
+        """Has another `limit` in the block."""
+        limit, self.limit = self.limit, seconds
+        try:
+            yield
+        finally:
+            self.limit = limit
+
+    def wait(self, gen: abc.PQGen[T], interval: float = WAKE_UP, timeout: float | None = None) -> T:
+        """psycopg's own, for at most `limit` where `timeout` is None. All that asks the server waits here,
+        but for prepared statements, which do the same by themselves."""
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(gen, interval, self.limit)
+        except _WaitTimeout:
+            raise give_up(self) from None
 
 
 def conninfo(settings: Settings) -> str:
@@ -84,11 +123,22 @@ def conninfo(settings: Settings) -> str:
             "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_timeout),
         }
         own = " ".join(f"-c {name}={value}" for name, value in options.items())
-        # The server takes the last of two equal options. libpq would read PGOPTIONS only if we gave none.
-        theirs = given.pop("options", None) or os.environ.get("PGOPTIONS", "")
-        wanted["options"] = f"{own} {theirs}".strip()
+        # The server takes the last of two equal options.
+        wanted["options"] = f"{own} {_own_options(given)}".strip()
+        given.pop("options", None)
     # Text must arrive as it is stored, whatever PGCLIENTENCODING says.
     return make_conninfo(**{**wanted, **given, "client_encoding": "utf8"})
+
+
+def _own_options(given: dict[str, Any]) -> str:
+    # libpq would read PGOPTIONS only if we gave none.
+    return given.get("options") or os.environ.get("PGOPTIONS", "")
+
+
+def _has_own_timeout(settings: Settings) -> bool:
+    """Whether the user's own connection string may set another statement_timeout."""
+    given = conninfo_to_dict(settings.database_url)
+    return re.search("statement[-_]timeout", _own_options(given), re.IGNORECASE) is not None
 
 
 def names_several_hosts(info: str) -> bool:

@@ -14,6 +14,7 @@ from psycopg.rows import TupleRow
 
 from rootstream_store._sql_text import line_column
 from rootstream_store.database._connection import Connection
+from rootstream_store.database._deadline import follow
 from rootstream_store.database._prepared import Result, Unprepared, run_prepared
 from rootstream_store.database._translate import close_if_useless, translate, undecodable
 from rootstream_store.errors import RootStreamError, TooManyRows
@@ -39,8 +40,13 @@ def execute(connection: Connection, query: Query[Any], params: Mapping[str, obje
     """Runs `query` and returns its result. `params` were checked."""
     try:
         if connection.prepare_threshold is None:  # PgBouncer stands between
-            return Unprepared(connection.cursor(binary=True).execute(query.text, params, prepare=False))
-        return run_prepared(connection, query, params)
+            cursor = connection.cursor(binary=True)
+            result: Result = Unprepared(cursor.execute(query.text, params, prepare=False))
+        else:
+            result = run_prepared(connection, query, params)
+        if query.may_set_timeout:
+            follow(connection)
+        return result
     except psycopg.Error as error:
         raise _translated(error, connection, query, params) from error
 

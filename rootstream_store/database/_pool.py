@@ -57,7 +57,9 @@ class Pool:
         self.several_hosts = names_several_hosts(info)
         """Whether another server may be the primary when this one is read-only."""
         connection_class: type[PooledConnection] = type(
-            "PooledConnection", (self._connection_class(),), {"connects": self._connects, "lost": self._lost}
+            "PooledConnection",
+            (self._connection_class(),),
+            {"connects": self._connects, "lost": self._lost, "settings": settings},
         )
         kwargs: dict[str, Any] = {"autocommit": True}
         if settings.pgbouncer:
@@ -122,7 +124,7 @@ class Pool:
         connection.handed_out = True
         self._handed_out.add(id(connection))
         idle = time.monotonic() - connection.last_used
-        if idle <= self.settings.pool_check_after or _answers(connection):
+        if idle <= self.settings.pool_check_after or _answers(connection, self.settings.connect_timeout):
             return True
         # Not through psycopg_pool's own check, which sleeps for a second after the second dead connection.
         self.release(connection)
@@ -352,12 +354,19 @@ class _Connects:
 class PooledConnection(Connection):
     connects: _Connects
     lost: deque[PooledConnection]
+    settings: Settings
     _pool: ConnectionPool[PooledConnection] | None
 
     @classmethod
     def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
         with cls.connects.attempt():
-            return super().connect(conninfo, **kwargs)
+            connection = super().connect(conninfo, **kwargs)
+            try:
+                connection.limit_waits(cls.settings)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
 
     def __del__(self, *_: object) -> None:
         # Whoever lost it, it goes back to the pool; not from here, since this may run inside the pool's own
@@ -366,9 +375,10 @@ class PooledConnection(Connection):
             self.lost.append(self)
 
 
-def _answers(connection: Connection) -> bool:
+def _answers(connection: Connection, seconds: float) -> bool:
     try:
-        ConnectionPool.check_connection(connection)
+        with connection.limited(seconds):
+            ConnectionPool.check_connection(connection)
     except psycopg.Error:
         return False
     return True

@@ -15,11 +15,12 @@ import psycopg
 from psycopg import generators
 from psycopg.abc import Transformer
 from psycopg.adapt import PyFormat
-from psycopg.errors import error_from_result
+from psycopg.errors import _WaitTimeout, error_from_result
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
-from rootstream_store.database._connection import Connection
+from rootstream_store.database._connection import WAKE_UP, Connection
+from rootstream_store.database._deadline import give_up
 from rootstream_store.queries import Query
 
 __all__ = ["Result", "Unprepared", "run_prepared"]
@@ -30,6 +31,7 @@ _TUPLES, _DONE, _FAILED = ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatu
 _FINE = (_TUPLES, _DONE)
 _BINARY = Format.BINARY
 _execute = generators.execute
+_wait_for = psycopg.Connection.wait
 _INT8 = 20
 _MOST_PREPARED = 1000
 """More than there are queries: who makes queries at run time must not fill the server's memory."""
@@ -156,7 +158,13 @@ def _send(
 
 
 def _wait(connection: Connection) -> PGresult:
-    results: list[PGresult] = connection.wait(_execute(connection.pgconn))
+    # Past the method of Connection: its limit is given here, without the cost of one more call.
+    try:
+        results: list[PGresult] = _wait_for(
+            connection, _execute(connection.pgconn), WAKE_UP, connection.limit
+        )
+    except _WaitTimeout:
+        raise give_up(connection) from None
     # All of them: the server answers before it commits, and what the commit meets comes after the rows.
     for result in results:
         status = result.status

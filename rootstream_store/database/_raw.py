@@ -14,9 +14,11 @@ from psycopg.pq.abc import PGresult
 from psycopg.types.json import Jsonb
 
 from rootstream_store.database._connection import Connection
+from rootstream_store.database._deadline import follow
 from rootstream_store.database._raw_json import rows_to_json
 from rootstream_store.database._translate import close_if_useless, scrub, translate
 from rootstream_store.errors import InvalidInput, QueryError
+from rootstream_store.queries import may_set_timeout
 
 __all__ = ["RawRows", "run_raw"]
 
@@ -59,10 +61,13 @@ def run_raw(connection: Connection, sql: str, parameters: Sequence[Any] | None) 
             connection.pgconn.send_query(text)
         else:
             _send(connection, text, parameters)
-        results: list[PGresult] = connection.wait(generators.execute(connection.pgconn))
+        with connection.limited(_limit(connection, sql)):
+            results: list[PGresult] = connection.wait(generators.execute(connection.pgconn))
         for result in results:
             if result.status == ExecStatus.FATAL_ERROR:
                 raise error_from_result(result, encoding="utf-8")
+        if may_set_timeout(sql):
+            follow(connection)
     except psycopg.errors.ProtocolViolation as error:
         # Another number of values than the statement has placeholders: the connection is well.
         raise QueryError(scrub(error), sqlstate=error.sqlstate) from error
@@ -74,6 +79,14 @@ def run_raw(connection: Connection, sql: str, parameters: Sequence[Any] | None) 
         connection.close()  # it waits for the data of a COPY that nobody sends
         raise QueryError("COPY from or to the client is no statement for this function")
     return RawRows(results[-1])
+
+
+def _limit(connection: Connection, sql: str) -> float | None:
+    # The limit is one statement's, and all of them are answered at once: there are as many as semicolons, at
+    # most.
+    if connection.limit is None or may_set_timeout(sql):
+        return None
+    return connection.limit * (1 + sql.rstrip("; \n").count(";"))
 
 
 def _send(connection: Connection, text: bytes, parameters: Sequence[Any]) -> None:

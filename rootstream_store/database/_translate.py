@@ -12,6 +12,7 @@ from psycopg.pq import DiagnosticField
 
 from rootstream_store import errors
 from rootstream_store._rules import RULES
+from rootstream_store.database._deadline import NotAnswered
 from rootstream_store.secret import SECRET_NAMES
 from rootstream_store.settings import redact
 
@@ -98,6 +99,11 @@ def translate(
         return errors.Unavailable(
             f"a table was altered, and this connection must be made anew: {message}", **where
         )
+    if isinstance(error, NotAnswered):
+        # Retryable both, but no call waits for a second time by itself.
+        if write:
+            return errors.Unavailable(message, outcome_unknown=True, **where)
+        return errors.Timeout(message, **where)
     if diag.constraint_name:
         where["constraint"] = re.sub(r"_\d{5,}$", "", diag.constraint_name)  # Citus adds the shard's number
 

@@ -7,14 +7,18 @@ from typing import Any, Generic, TypeVar
 
 import psycopg
 
-from rootstream_store.database import Connection, close_if_useless, fetch_rows, translate
+from rootstream_store.database import (
+    Connection,
+    Prepared,
+    Together,
+    close_if_useless,
+    rows_of,
+    translate,
+)
 from rootstream_store.errors import DatabaseError, NotFound, QueryError, RootStreamError, TooManyRows
 from rootstream_store.queries import Query
 
 __all__ = ["Answer", "Batch"]
-
-_BEGIN = "BEGIN"
-_COMMIT = "COMMIT"
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -73,63 +77,30 @@ class Batch:
         """Runs everything in one transaction (or savepoint) on `connection`. All or none is applied."""
         if not self._pending:
             return
-        cursors: list[psycopg.Cursor[Any]] = []
+        together = Together(connection)
         try:
-            if connection.in_transaction:
-                with connection.pipeline(), connection.transaction():
-                    self._queue(connection, cursors)
-            else:
-                # psycopg's own transaction block would wait for the answers before it sends the COMMIT.
-                with connection.pipeline():
-                    connection.execute(_BEGIN, prepare=False)
-                    self._queue(connection, cursors)
-                    connection.execute(_COMMIT, prepare=False)
+            results = together.run([(query, params) for query, params, _, _ in self._pending])
         except psycopg.Error as error:
-            # psycopg puts its failure to end the pipeline in the place of Ctrl-C or what else cut it off.
-            cut = error.__context__
-            if cut is not None and not isinstance(cut, Exception):
-                connection.close()
-                raise cut from None
-            translated = self._translated(error, connection, cursors)
+            translated = self._translated(error, connection, together.at)
             close_if_useless(connection, translated)
-            if not connection.in_transaction and not connection.closed:
-                _roll_back(connection)
             raise translated from error
-        for (query, params, answer, read), cursor in zip(self._pending, cursors, strict=True):
-            answer._read = _reader(query, params, cursor, read)
+        for (query, params, answer, read), result in zip(self._pending, results, strict=True):
+            answer._read = _reader(query, params, result, read)
 
-    def _queue(self, connection: Connection, cursors: list[psycopg.Cursor[Any]]) -> None:
-        for query, params, _, _ in self._pending:
-            cursor = connection.cursor(binary=True)
-            cursors.append(cursor)
-            cursor.execute(query.text, params, prepare=connection.prepare_threshold is not None)
-
-    def _translated(
-        self, error: psycopg.Error, connection: Connection, cursors: list[psycopg.Cursor[Any]]
-    ) -> RootStreamError:
-        # The server answers in order: the statement at fault is the first that has no result.
-        done = sum(1 for cursor in cursors if cursor.pgresult is not None)
+    def _translated(self, error: psycopg.Error, connection: Connection, at: int) -> RootStreamError:
         write = not connection.in_transaction and not all(query.is_read for query, *_ in self._pending)
-        if done == len(self._pending):  # all were fine, and the commit was refused
+        if at == len(self._pending):  # all were fine, and the commit was refused
             return translate(error, write=write, broken=connection.broken)
-        query, params, _, _ = self._pending[done]
+        query, params, _, _ = self._pending[at]
         return translate(error, file=query.file, params=params, write=write, broken=connection.broken)
 
 
-def _roll_back(connection: Connection) -> None:
-    try:
-        connection.rollback()
-    except psycopg.Error:
-        # Its pipeline could not be ended. The error that is under way tells more, and a closed connection
-        # has nothing left to roll back.
-        connection.close()
-
-
 def _reader(
-    query: Query[Any], params: dict[str, object], cursor: psycopg.Cursor[Any], read: Callable[..., T]
+    query: Query[Any], params: dict[str, object], result: Prepared, read: Callable[..., T]
 ) -> Callable[[], T]:
     try:
-        rows = fetch_rows(cursor, query) if cursor.description else []
+        # Now: what decodes them is the connection's.
+        rows = rows_of(result, query) if result.has_rows and read is not _count else []
     except DatabaseError as error:
         # The batch is applied: the answer that cannot be read says so, and the others can be.
         failure = error
@@ -138,35 +109,31 @@ def _reader(
             raise failure
 
         return fail
-    return lambda: read(query, params, rows, cursor)
+    return lambda: read(query, params, rows, result)
 
 
-def _one(query: Query[R], params: dict[str, object], rows: list[Any], cursor: psycopg.Cursor[Any]) -> R:
-    found = _up_to_one(query, params, rows, cursor)
+def _one(query: Query[R], params: dict[str, object], rows: list[Any], result: Prepared) -> R:
+    found = _up_to_one(query, params, rows, result)
     if not found:
         raise NotFound(query.entity, query.key(params), query=query.file)
     return found[0]
 
 
-def _maybe(
-    query: Query[R], params: dict[str, object], rows: list[Any], cursor: psycopg.Cursor[Any]
-) -> R | None:
-    found = _up_to_one(query, params, rows, cursor)
+def _maybe(query: Query[R], params: dict[str, object], rows: list[Any], result: Prepared) -> R | None:
+    found = _up_to_one(query, params, rows, result)
     return found[0] if found else None
 
 
-def _up_to_one(
-    query: Query[R], params: dict[str, object], rows: list[Any], cursor: psycopg.Cursor[Any]
-) -> list[R]:
+def _up_to_one(query: Query[R], params: dict[str, object], rows: list[Any], result: Prepared) -> list[R]:
     if len(rows) > 1:
         raise TooManyRows(f"at most one row expected, not {len(rows)}", query=query.file)
-    return _all(query, params, rows, cursor)
+    return _all(query, params, rows, result)
 
 
-def _all(query: Query[R], _: dict[str, object], rows: list[Any], cursor: psycopg.Cursor[Any]) -> list[R]:
-    make = query.make_row(lambda: [column.name for column in cursor.description or ()])
+def _all(query: Query[R], _: dict[str, object], rows: list[Any], result: Prepared) -> list[R]:
+    make = query.make_row(result.columns)
     return [make(row) for row in rows]
 
 
-def _count(_: Query[Any], __: dict[str, object], ___: list[Any], cursor: psycopg.Cursor[Any]) -> int:
-    return cursor.rowcount
+def _count(_: Query[Any], __: dict[str, object], ___: list[Any], result: Prepared) -> int:
+    return result.count

@@ -7,13 +7,15 @@ from rootstream_store.database._execute import (
     execute,
     fetch_all,
     fetch_one,
-    fetch_rows,
     fetch_up_to_one,
+    rows_of,
     stream_rows,
 )
 from rootstream_store.database._loop_pool import LoopPool
 from rootstream_store.database._pool import Pool
+from rootstream_store.database._prepared import Prepared
 from rootstream_store.database._raw import RawRows, run_raw
+from rootstream_store.database._together import Together
 from rootstream_store.database._translate import READ_ONLY, close_if_useless, translate
 
 __all__ = [
@@ -21,15 +23,17 @@ __all__ = [
     "Connection",
     "LoopPool",
     "Pool",
+    "Prepared",
     "RawRows",
+    "Together",
     "close_if_useless",
     "conninfo",
     "copy_rows",
     "execute",
     "fetch_all",
     "fetch_one",
-    "fetch_rows",
     "fetch_up_to_one",
+    "rows_of",
     "run_raw",
     "settle",
     "stream_rows",

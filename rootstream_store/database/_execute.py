@@ -25,8 +25,8 @@ __all__ = [
     "execute",
     "fetch_all",
     "fetch_one",
-    "fetch_rows",
     "fetch_up_to_one",
+    "rows_of",
     "stream_rows",
 ]
 
@@ -75,7 +75,7 @@ def fetch_up_to_one(connection: Connection, query: Query[R], params: Mapping[str
 def fetch_all(connection: Connection, query: Query[R], params: Mapping[str, object]) -> list[R]:
     """All rows of `query`."""
     result = execute(connection, query, params)
-    rows = _rows(result, query)
+    rows = rows_of(result, query)
     make = query.make_row(result.columns)
     return [make(row) for row in rows]
 
@@ -145,13 +145,9 @@ def copy_rows(
         raise _translated(error, connection, query, {}) from error
 
 
-def fetch_rows(cursor: psycopg.Cursor[TupleRow], query: Query[Any]) -> list[TupleRow]:
-    """The rows that `cursor` holds, decoded. Raises DatabaseError for a value that Python cannot hold, and
-    QueryError for a statement that has no rows."""
-    return _rows(Unprepared(cursor), query)
-
-
-def _rows(result: Result, query: Query[Any]) -> list[TupleRow]:
+def rows_of(result: Result, query: Query[Any]) -> list[TupleRow]:
+    """The rows of `result`, decoded. Raises DatabaseError for a value that Python cannot hold, and QueryError
+    for a statement that has no rows."""
     try:
         return result.rows()
     except _UNREADABLE as error:

@@ -23,7 +23,7 @@ from rootstream_store.database._connection import WAKE_UP, Connection
 from rootstream_store.database._deadline import give_up
 from rootstream_store.queries import Query
 
-__all__ = ["Result", "Unprepared", "run_prepared"]
+__all__ = ["Prepared", "Result", "Unprepared", "run_prepared", "typed"]
 
 Row = tuple[Any, ...]
 
@@ -76,7 +76,9 @@ class Unprepared:
         return self._cursor.fetchall()
 
 
-class _Prepared:
+class Prepared:
+    """The result of a prepared statement."""
+
     __slots__ = ("_result", "_transformer")
 
     def __init__(self, result: PGresult, transformer: Transformer) -> None:
@@ -84,16 +86,24 @@ class _Prepared:
         self._transformer = transformer
 
     @property
+    def has_rows(self) -> bool:
+        """Whether the statement answers with rows, be it none."""
+        return self._result.status == _TUPLES
+
+    @property
     def count(self) -> int:
+        """As Result's."""
         if self._result.status == _TUPLES:
             return self._result.ntuples
         tuples = self._result.command_tuples
         return -1 if tuples is None else tuples
 
     def columns(self) -> list[str]:
+        """As Result's."""
         return [(self._result.fname(number) or b"").decode() for number in range(self._result.nfields)]
 
     def rows(self) -> list[Row]:
+        """As Result's."""
         if self._result.status != _TUPLES:
             raise psycopg.ProgrammingError("the last operation didn't produce records")
         transformer = self._transformer
@@ -111,21 +121,27 @@ def run_prepared(connection: Connection, query: Query[Any], params: Mapping[str,
     values = transformer.dump_sequence([params[name] for name in query.parameters], _formats(len(params)))
     name, types = query.statement_name, None
     if query.casts_numbers:
-        # An int goes out as int8 whatever the cast: the server must be told, or it would read another number.
-        types = [_INT8 if type_ == _INT8 else 0 for type_ in transformer.types or ()]
-        name += b"_" + bytes(ord("i") if type_ else ord("x") for type_ in types)
+        name, types = typed(name, transformer)
     formats = transformer.formats
     if name not in connection.prepared:
         _prepare(connection, query, name, types)
     try:
-        return _Prepared(_send(connection, name, values, formats), transformer)
+        return Prepared(_send(connection, name, values, formats), transformer)
     except psycopg.errors.InvalidSqlStatementName:
         # Somebody said DISCARD ALL or DEALLOCATE ALL. Inside a transaction the error has ended it already.
         connection.prepared.clear()
         if connection.in_transaction:
             raise
     _prepare(connection, query, name, types)
-    return _Prepared(_send(connection, name, values, formats), transformer)
+    return Prepared(_send(connection, name, values, formats), transformer)
+
+
+def typed(name: bytes, transformer: Transformer) -> tuple[bytes, list[int]]:
+    """Of a statement that casts a number: its name, and the types to prepare it with, for the values that
+    were just dumped."""
+    # An int goes out as int8 whatever the cast: the server must be told, or it would read another number.
+    types = [_INT8 if type_ == _INT8 else 0 for type_ in transformer.types or ()]
+    return name + b"_" + bytes(ord("i") if type_ else ord("x") for type_ in types), types
 
 
 def _prepare(connection: Connection, query: Query[Any], name: bytes, types: Sequence[int] | None) -> None:

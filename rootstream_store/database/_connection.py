@@ -83,13 +83,16 @@ class Connection(psycopg.Connection[TupleRow]):
         finally:
             self.limit = limit
 
+    wait_within = psycopg.Connection.wait
+    """psycopg's own: it raises _WaitTimeout when `timeout` seconds have passed."""
+
     def wait(self, gen: abc.PQGen[T], interval: float = WAKE_UP, timeout: float | None = None) -> T:
-        """psycopg's own, for at most `limit` where `timeout` is None. All that asks the server waits here,
+        """As psycopg's, for at most `limit` where `timeout` is None. All that asks the server waits here,
         but for prepared statements, which do the same by themselves."""
         if timeout is not None:
-            return super().wait(gen, interval, timeout)
+            return self.wait_within(gen, interval, timeout)
         try:
-            return super().wait(gen, interval, self.limit)
+            return self.wait_within(gen, interval, self.limit)
         except _WaitTimeout:
             raise give_up(self) from None
 

@@ -13,7 +13,7 @@ from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.waiting import Ready, Wait
 
-from rootstream_store.database._connection import Connection
+from rootstream_store.database._connection import WAKE_UP, Connection
 from rootstream_store.database._pool import Pool, PooledConnection
 from rootstream_store.event_loop import Home, current, in_thread, wait_for
 from rootstream_store.settings import Settings
@@ -34,10 +34,11 @@ class LoopConnection(PooledConnection):
     has_place: bool = False
     """Handed out to a Call, and so counted by the gate."""
 
-    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+    def wait_within(self, gen: PQGen[T], interval: float = WAKE_UP, timeout: float | None = None) -> T:
+        """As Connection.wait_within."""
         call = current()
         if call is None:
-            return super().wait(gen, interval, timeout)
+            return super().wait_within(gen, interval, timeout)
         try:
             return _drive(gen, self.pgconn.socket, call.home.loop, timeout)
         except asyncio.CancelledError:

@@ -31,7 +31,6 @@ _TUPLES, _DONE, _FAILED = ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatu
 _FINE = (_TUPLES, _DONE)
 _BINARY = Format.BINARY
 _execute = generators.execute
-_wait_for = psycopg.Connection.wait
 _INT8 = 20
 _MOST_PREPARED = 1000
 """More than there are queries: who makes queries at run time must not fill the server's memory."""
@@ -176,8 +175,8 @@ def _send(
 def _wait(connection: Connection) -> PGresult:
     # Past the method of Connection: its limit is given here, without the cost of one more call.
     try:
-        results: list[PGresult] = _wait_for(
-            connection, _execute(connection.pgconn), WAKE_UP, connection.limit
+        results: list[PGresult] = connection.wait_within(
+            _execute(connection.pgconn), WAKE_UP, connection.limit
         )
     except _WaitTimeout:
         raise give_up(connection) from None

@@ -17,7 +17,7 @@ from psycopg.adapt import Transformer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import _WaitTimeout
 from psycopg.rows import TupleRow
-from psycopg.types.json import set_json_loads
+from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg.types.numeric import Int8BinaryDumper
 
 from rootstream_store.database._deadline import give_up, limit_waits
@@ -64,6 +64,7 @@ class Connection(psycopg.Connection[TupleRow]):
         # query.
         self.adapters.register_dumper(int, Int8BinaryDumper)
         set_json_loads(msgspec.json.decode, self)
+        set_json_dumps(msgspec.json.encode, self)
         # Above the number of queries there are, so that none is prepared twice.
         self.prepared_max = 1000
         self.prepared = set()

@@ -48,8 +48,8 @@ def test_no_answer_is_older_than_what_was_acknowledged(database_url: str, redis_
     assert total >= 1_000_000, found
     assert sum(one.writes for one in found.values()) > 1000, found
     assert found["readers"].lags == [], "stale answers from Redis"
-    # Of a near-cache only what was on its way is behind, by no more than the settings promise. How little it is
-    # is for the benchmark to show: here eight processes share the processors with other tests.
+    # Of a near-cache only what was on its way is behind, by no more than the settings promise. How little is
+    # for the benchmark to show: here eight processes share the processors with other tests.
     lags = sorted(found["near readers"].lags)
     assert not lags or lags[int(len(lags) * 0.99)] <= 1.0, (len(lags), lags[-20:])
     assert found["readers"].counters["hits"] > found["readers"].reads / 2

@@ -342,3 +342,13 @@ def test_a_new_stream_is_there_although_its_id_was_asked_for_before(store: Store
     made = make_stream(store, stream.user_id)
     assert made.id == stream.id + 1
     assert streams.is_live(store, made.id) is False
+
+
+def test_get_many_in_order_of_id(store: Store) -> None:
+    made = [make_stream(store) for _ in range(3)]
+    assert streams.get_many(store, [made[2].id, 999, made[0].id]) == [
+        streams.get(store, made[0].id),
+        streams.get(store, made[2].id),
+    ]
+    with pytest.raises(InvalidInput, match="stream_ids"):
+        streams.get_many(store, range(1001))

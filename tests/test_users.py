@@ -630,6 +630,34 @@ class TestDelete:
         assert sessions.validate(store, token).user_id == user.id
 
 
+class TestGetMany:
+    def test_in_order_of_id_each_once_and_those_alone_that_are_there(self, store: Store) -> None:
+        made = [make_user(store, username=f"u{number}") for number in range(4)]
+        first, second, _, fourth = made
+        assert users.get_many(store, [fourth.id, first.id, 999, second.id, first.id]) == [
+            first,
+            second,
+            fourth,
+        ]
+        assert users.get_many(store, {first.id}) == [first]
+        assert users.get_many(store, ()) == []
+
+    @pytest.mark.parametrize(
+        ("ids", "field"),
+        [
+            ("12", "user_ids"),
+            (7, "user_ids"),
+            (range(1001), "user_ids"),
+            ([1, "2"], r"user_ids\[1\]"),
+            ([1, None], r"user_ids\[1\]"),
+            ([True], r"user_ids\[0\]"),
+        ],
+    )
+    def test_what_is_no_list_of_ids_is_refused(self, store: Store, ids: Any, field: str) -> None:
+        with pytest.raises(InvalidInput, match=field):
+            users.get_many(store, ids)
+
+
 class TestPlans:
     @pytest.mark.parametrize(
         ("query", "params", "indexes"),

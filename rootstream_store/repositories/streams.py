@@ -6,10 +6,11 @@ A stream is on air while it has an open stream session. `start` and `stop` chang
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 
 import msgspec
 
-from rootstream_store._limit import check_limit
+from rootstream_store._limit import check_ids, check_limit
 from rootstream_store.cache import Invalidate, keys
 from rootstream_store.db import CachedQuery, Db, repository
 from rootstream_store.errors import Conflict, NotFound
@@ -26,6 +27,7 @@ __all__ = [
     "get",
     "get_by_key",
     "get_key",
+    "get_many",
     "get_viewer_count",
     "is_live",
     "list_by_user",
@@ -70,6 +72,7 @@ _FIND_ID_BY_KEY = CachedQuery(
     ttl=keys.STREAM_TTL,
 )
 _GET = query("streams/get", Stream)
+_GET_MANY = query("streams/get_many", Stream)
 _GET_BY_KEY = query("streams/get_by_key", StreamInfo)
 _GET_INFO = CachedQuery(query("streams/get_info", _Keyed), key=keys.stream, ttl=keys.STREAM_TTL)
 _GET_KEY = query("streams/get_key", str)
@@ -122,6 +125,13 @@ def create(
 def get(db: Db, stream_id: int) -> Stream:
     """The stream with this id. Raises NotFound."""
     return db.one(_GET, stream_id=stream_id)
+
+
+@repository
+def get_many(db: Db, stream_ids: Collection[int]) -> list[Stream]:
+    """The streams with these ids, at most 1000, in order of id, in one round trip; ids that are not there are
+    left out, and those that are given twice come once. Raises InvalidInput."""
+    return db.all(_GET_MANY, stream_ids=check_ids(stream_ids, "stream_ids"))
 
 
 @repository

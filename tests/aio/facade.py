@@ -9,14 +9,13 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from types import ModuleType
 from typing import Any, TypeVar
 
 from rootstream_store.async_store import AsyncStore, AsyncTransaction
 from rootstream_store.store import Store
 from rootstream_store.transaction import Transaction
 
-__all__ = ["Facade", "Loop", "again"]
+__all__ = ["Facade", "Loop"]
 
 T = TypeVar("T")
 
@@ -155,8 +154,3 @@ class Facade(_Verbs, Store):
 
     def sweep_invalidations(self) -> int:
         return self._wait(self._asynchronous.sweep_invalidations())
-
-
-def again(module: ModuleType) -> dict[str, Any]:
-    """Everything in a module of tests, its fixtures too, to be run again with the fixtures of this folder."""
-    return {name: value for name, value in vars(module).items() if not name.startswith("__")}

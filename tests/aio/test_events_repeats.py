@@ -1,4 +1,4 @@
+from ..again import again
 from ..events import test_repeats as _same
-from .facade import again
 
 globals().update(again(_same))

@@ -1,4 +1,4 @@
 from .. import test_sessions as _same
-from .facade import again
+from ..again import again
 
 globals().update(again(_same))

@@ -1,5 +1,5 @@
 from .. import test_store as _same
-from .facade import again
+from ..again import again
 
 globals().update(again(_same))
 # Its loop stays with the parent: see test_async_store.

@@ -1,4 +1,4 @@
+from ..again import again
 from ..viewers import test_top as _same
-from .facade import again
 
 globals().update(again(_same))

@@ -1,0 +1,1 @@
+"""The tests of the repositories without prepared statements: the answers are the same."""

@@ -53,6 +53,7 @@ NULLABLE: dict[tuple[str, str], bool] = {
     ("billing/get_quota", "is_over_limit"): False,  # coalesce
     ("cache/get_backlog", "waiting"): False,  # count
     ("cache/get_backlog", "oldest_seconds"): True,  # none waits
+    ("health/get_statement_timeout", "seconds"): False,
     ("capi/end_backend", "is_ended"): False,  # a function that never answers NULL
     ("capi/move_heads", "is_mine"): False,  # EXISTS
     ("capi/move_heads", "moved_at_us"): False,  # the clock

@@ -11,7 +11,7 @@ BIN := .venv/bin
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage lint check bench bench-events bench-cache bench-capi capi install abi format wheel clean venv
+.PHONY: help demo test coverage lint check bench profile bench-events bench-cache bench-capi capi install abi format wheel clean venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/make \1 | \2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -37,8 +37,11 @@ lint: venv ## check style, types, layers and migrations
 check: ## run what CI runs: test, then lint
 	@.ci/run
 
-bench: venv ## measure calls and latencies
-	@$(BIN)/python -m tests.benchmarks.run $(ARGS)
+bench: venv ## measure every call beside psycopg and libpq, and draw docs/bench.svg
+	@$(BIN)/python -m tests.benchmarks.calls $(ARGS)
+
+profile: venv ## show where a call spends its time: make profile ARGS="users.get"
+	@$(BIN)/python -m tests.benchmarks.calls.profile $(ARGS)
 
 bench-events: venv ## measure the event log beside bare SQL and another event store
 	@$(BIN)/python -m tests.benchmarks.events $(ARGS)

@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,9 @@ import pytest
 import rootstream_store
 from rootstream_store import errors
 from rootstream_store.db import registered
+
+from .benchmarks.calls._bench import AIMS
+from .benchmarks.calls.drivers import SHOWN
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -127,9 +131,11 @@ def test_readme_shows_what_the_demo_and_the_benchmark_print() -> None:
     checks = (ROOT / "rootstream_store" / "demo" / "checks.py").read_text(encoding="utf-8")
     shown = set(re.findall(r"(?m)^ok   (.+) \([\d,]+\)$", README))
     assert shown == set(re.findall(r'(?m)^        \("([^"]+)", (?:_\w+|partial\(.+\))\),$', checks))
-    bench = (ROOT / "tests" / "benchmarks" / "run.py").read_text(encoding="utf-8")
-    rows = set(re.findall(r"(?m)^ (\S.*?) {2,}[\d.]+ +[\d.]+ +[\d.]+$", README))
-    assert rows == set(re.findall(r'(?m)^                "([^"]+)": ', bench))
+    table = README.partition("| from that run")[2].partition("\n\n")[0]
+    rows = re.findall(r"(?m)^\| ([^|]+) \| [^|]+ \| [\d]", table)
+    assert set(rows) | {"AsyncStore, beside asyncpg's pool.fetchrow"} == set(AIMS)
+    picture = (ROOT / "docs" / "bench.svg").read_text(encoding="utf-8")
+    assert all(f">{escape(title)}<" in picture for title in SHOWN.values())
 
 
 def test_the_first_screen_of_the_readme_has_a_runnable_example() -> None:

@@ -7,13 +7,14 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from ._harness import Call, Figures, measure, show
 
-__all__ = ["Suite", "Target", "add_options", "finish"]
+__all__ = ["Suite", "Target", "add_options", "finish", "report"]
 
 CALLS = {"p50_us": ("p50 µs", ".1f"), "ratio": ("ratio", ".2f"), "cpu_us": ("client CPU µs", ".1f")}
 """The columns of a table of calls."""
@@ -82,14 +83,19 @@ def add_options(parser: argparse.ArgumentParser, groups: Iterable[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
 
 
+def report(suite: Suite, seconds: float) -> dict[str, Any]:
+    """Everything, for JSON."""
+    targets = [
+        {"name": t.name, "wanted": t.wanted, "reached": t.reached, "unit": t.unit, "met": t.met}
+        for t in suite.targets
+    ]
+    return {"tables": suite.figures, "targets": targets, "seconds": seconds}
+
+
 def finish(suite: Suite, seconds: float, *, as_json: bool) -> None:
     """Prints the targets, or everything as JSON. `seconds`: how long the run took."""
     if as_json:
-        targets = [
-            {"name": t.name, "wanted": t.wanted, "reached": t.reached, "unit": t.unit, "met": t.met}
-            for t in suite.targets
-        ]
-        json.dump({"tables": suite.figures, "targets": targets, "seconds": seconds}, sys.stdout, indent=2)
+        json.dump(report(suite, seconds), sys.stdout, indent=2)
         print()
         return
     _show_targets(suite.console, suite.targets)

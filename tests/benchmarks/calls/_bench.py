@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -18,11 +18,26 @@ from rootstream_store.settings import Settings
 
 from .._suite import Suite
 from ._contest import Contest
+from ._picture import Panel
 from ._replay import Native, find_libpq
 from ._world import World
 from .cases import CASES
 
-__all__ = ["LIBPQ", "Bench", "open_store"]
+__all__ = ["AIMS", "LIBPQ", "Bench", "open_store"]
+
+AIMS: Final[dict[str, tuple[float, str, bool]]] = {
+    "a read by key, beside libpq in C": (1.5, "x", True),
+    "a read by key, beside psycopg's cursor on a held connection": (0.6, "x", True),
+    "processor time of the client for a read by key": (25, "µs", True),
+    "a page of 100 records, beside psycopg's tuples": (1.1, "x", True),
+    "an append of one event, durable, beside libpq in C": (1.2, "x", True),
+    "calls a second in 8 threads, pools of 8, beside psycopg_pool": (1.5, "x", False),
+    "calls a second in 8 threads, pools of 20, beside psycopg_pool": (1.5, "x", False),
+    "AsyncStore, beside asyncpg's pool.fetchrow": (1.0, "x", True),
+    "processor time of the import, beyond that of the drivers": (150, "ms", True),
+    "statements prepared twice on a connection": (0, "statements", True),
+}
+"""What is wanted, by what it is of: the figure, its unit, and whether it is the most or the least."""
 
 LIBPQ = "libpq in C, nothing decoded"
 
@@ -39,6 +54,8 @@ class Bench(Suite):
     servers: EmbeddedServers
     libpq: str | None = field(default_factory=find_libpq)
     """Its file. None: it cannot be measured here."""
+    panels: list[Panel] = field(default_factory=list)
+    """Of the picture."""
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def __enter__(self) -> Bench:
@@ -72,6 +89,11 @@ class Bench(Suite):
     def contest(self, name: str) -> Contest:
         """The ways of a call."""
         return Contest(CASES[name], self.store, self.world)
+
+    def aim(self, what: str, reached: float) -> None:
+        """Keeps what was reached of AIMS."""
+        wanted, unit, at_most = AIMS[what]
+        self.target(what, wanted, reached, unit, at_most=at_most)
 
     @contextlib.contextmanager
     def database(self, name: str) -> Iterator[str]:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from rootstream_store import Store
+from rootstream_store.queries import Query
 
 from ._recording import Statement, Step, record
 from ._replay import Bare, Native
@@ -38,14 +39,19 @@ class Contest:
             return [self._recorded] * count
         return [self._record(item) for item in self.items(count)]
 
+    @cached_property
+    def statement(self) -> Statement:
+        """The only one of the call, with values."""
+        return _only(self.steps(1)[0])
+
+    @property
+    def query(self) -> Query[Any]:
+        """The only one of the call."""
+        return self.statement.query
+
     def parameters(self, count: int) -> list[dict[str, Any]]:
         """Of the only statement of so many calls."""
-        found = []
-        for steps in self.steps(count):
-            (step,) = steps
-            assert isinstance(step, Statement)
-            found.append(step.params)
-        return found
+        return [_only(steps).params for steps in self.steps(count)]
 
     @cached_property
     def _recorded(self) -> list[Step] | None:
@@ -74,3 +80,9 @@ class Contest:
 
     def _record(self, item: Any) -> list[Step]:
         return record(self._store, lambda db: self.case.call(db, item))
+
+
+def _only(steps: list[Step]) -> Statement:
+    (step,) = steps
+    assert isinstance(step, Statement)
+    return step

@@ -21,8 +21,8 @@ class Statement:
 
     query: Query[Any]
     params: dict[str, Any]
-    fetches: bool
-    """Whether somebody reads its rows."""
+    verb: str
+    """Of `Db`: what is done with the rows. "run": nobody reads them."""
 
 
 @dataclass(frozen=True)
@@ -89,19 +89,19 @@ class _Recorder:
         return getattr(self._db, name)
 
     def one(self, query: Query[Any], /, **params: Any) -> Any:
-        return self._note(query, params).one(query, **params)
+        return self._note("one", query, params).one(query, **params)
 
     def maybe(self, query: Query[Any], /, **params: Any) -> Any:
-        return self._note(query, params).maybe(query, **params)
+        return self._note("maybe", query, params).maybe(query, **params)
 
     def one_or(self, query: Query[Any], *more: Any, **params: Any) -> Any:
-        return self._note(query, params).one_or(query, *more, **params)
+        return self._note("maybe", query, params).one_or(query, *more, **params)
 
     def all(self, query: Query[Any], /, **params: Any) -> Any:
-        return self._note(query, params).all(query, **params)
+        return self._note("all", query, params).all(query, **params)
 
     def run(self, query: Query[Any], /, **params: Any) -> int:
-        return self._note(query, params, fetches=False).run(query, **params)
+        return self._note("run", query, params).run(query, **params)
 
     def cached(self, query: CachedQuery[Any], /, **params: Any) -> Any:
         return self.maybe(query.query, **params)
@@ -131,6 +131,6 @@ class _Recorder:
         self._depth -= atomic
         return found
 
-    def _note(self, query: Query[Any], params: dict[str, Any], *, fetches: bool = True) -> Db:
-        self.steps.append(Statement(query, params, fetches))
+    def _note(self, verb: str, query: Query[Any], params: dict[str, Any]) -> Db:
+        self.steps.append(Statement(query, params, verb))
         return self._db

@@ -59,7 +59,7 @@ class Bare:
     def _action(self, step: Step) -> Callable[[], object]:
         cursor = self.cursor
         match step:
-            case Statement(query, params, fetches=False):
+            case Statement(query, params, verb="run"):
                 return partial(cursor.execute, query.text, params, prepare=True)
             case Statement(query, params):
                 text = query.text

@@ -23,6 +23,7 @@ def _number(_: object, world: World) -> int:
 
 ACCOUNTS = collect(
     steady("users.get", lambda db, w: users.get(db, w.user_id)),
+    steady("users.get_many", lambda db, w: users.get_many(db, range(1, 101))),
     steady("users.get_by_username", lambda db, w: users.get_by_username(db, w.username)),
     steady("users.get_by_email", lambda db, w: users.get_by_email(db, w.email)),
     steady("users.find_by_username", lambda db, w: users.find_by_username(db, w.username)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from rootstream_store import recordings, stream_sessions, streams, viewers
+from rootstream_store.db import Db
 
 from ....factories import make_stream, make_stream_session
 from .._world import PAGE, World
@@ -17,10 +18,10 @@ NOW = datetime(2090, 1, 1, tzinfo=UTC)
 """When all recordings have expired."""
 
 
-def _recording(db: object, of: tuple[World, int]) -> object:
+def _recording(db: Db, of: tuple[World, int]) -> object:
     world, number = of
     return recordings.create(
-        db,  # type: ignore[arg-type]  # a Db, as every case is given
+        db,
         world.stream_id,
         file_path=f"/recordings/new{number}.mp4",
         session_id=world.session_id,
@@ -31,6 +32,7 @@ def _recording(db: object, of: tuple[World, int]) -> object:
 BROADCASTS = collect(
     fresh("streams.create", lambda tx, w: w.other_id, lambda db, user: streams.create(db, user, name="new")),
     steady("streams.get", lambda db, w: streams.get(db, w.stream_id)),
+    steady("streams.get_many", lambda db, w: streams.get_many(db, range(1, 101))),
     steady("streams.get_by_key", lambda db, w: streams.get_by_key(db, w.key)),
     steady("streams.get_key", lambda db, w: streams.get_key(db, w.stream_id)),
     fresh("streams.rotate_key", lambda tx, w: make_stream(tx, w.other_id).id, streams.rotate_key),

@@ -61,7 +61,7 @@ abi: capi ## write the dump that the ABI is compared with; needs abidw (libabiga
 		--exported-interfaces-only --headers-dir capi build/capi/lib/librootstream_store.so.1 \
 		> build/capi/dump.abi && mv build/capi/dump.abi capi/abi/rootstream_store-1.abi
 
-bench-capi: venv ## measure the C library beside Python and libpq
+bench-capi: venv ## measure the C library beside Python, libpq and hiredis
 	@$(BIN)/python -m tests.benchmarks.capi $(ARGS)
 
 format: venv ## format the code and apply safe fixes

@@ -9,6 +9,7 @@ import time
 from rich.console import Console
 
 from rootstream_store import Store, users
+from rootstream_store.settings import Settings
 
 from .._harness import durable_servers
 from .._suite import add_options, finish
@@ -17,6 +18,7 @@ from ._bench import Bench
 
 _GROUPS = {
     "calls": calls.run,
+    "redis": calls.run_redis,
     "threads": calls.run_threads,
     "enqueue": enqueue.run,
     "durable": enqueue.run_durable,
@@ -28,7 +30,7 @@ _GROUPS = {
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="make bench-capi",
-        description="The C library beside the same calls from Python and libpq. Ratios are what to read.",
+        description="The C library beside Python, libpq and hiredis. Ratios are what to read.",
     )
     add_options(parser, _GROUPS)
     arguments = parser.parse_args()
@@ -36,7 +38,8 @@ def main() -> int:
     # On all CPUs, unlike the other suites: what threads do to each other is what is measured.
     with (
         durable_servers() as servers,
-        Store.open(servers.database_url, pool_size=8, pool_min_size=8) as store,
+        # Without Redis, whatever REDIS_URL says: as the program in C, it asks PostgreSQL.
+        Store(Settings(database_url=servers.database_url, pool_size=8, pool_min_size=8)) as store,
     ):
         user = users.create(store, username="ann", email="ann@example.org", password="correct horse")
         bench = Bench(

@@ -1,6 +1,13 @@
 /* Synchronous calls from native threads, a window at a time, as the driver asks on standard input:
  *
- *     WHAT THREADS SECONDS    noop: into Python and back; get: rss_user_get; libpq: the same query by PQexecPrepared
+ *     WHAT THREADS SECONDS
+ *
+ *     noop       into Python and back
+ *     get        rss_user_get from PostgreSQL
+ *     libpq      the same query by PQexecPrepared
+ *     validate   rss_session_validate from Redis
+ *     cache_get  rss_cache_get of the key that it is answered from
+ *     hiredis    GET of the same key
  *
  * Each line is answered by one line of JSON. */
 #define _GNU_SOURCE
@@ -13,7 +20,7 @@
 #define MOST 16
 #define ROOM 400000
 
-/* libpq, from wherever the driver says, without its header. */
+/* libpq and hiredis, from wherever the driver says, without their headers. */
 typedef struct pg_conn PGconn;
 typedef struct pg_result PGresult;
 static PGconn *(*connect_db)(const char *);
@@ -23,21 +30,26 @@ static int (*ntuples)(const PGresult *);
 static char *(*error_message)(const PGconn *);
 static void (*clear)(PGresult *);
 
-static const char *query, *url;
-static rss_store *store;
+typedef struct redisContext redisContext;
+static redisContext *(*connect_unix)(const char *);
+static void *(*command)(redisContext *, const char *, ...);
+static void (*free_reply)(void *);
+
+static const char *query, *url, *redis_socket, *token, *key;
+static rss_store *without_redis, *with_redis;
 static int64_t user_id, until_ns;
-static enum { NOOP, GET, LIBPQ } what;
 
 typedef struct {
     pthread_t thread;
     uint32_t *times;
     size_t count;
     PGconn *connection;
+    redisContext *context;
 } caller;
 
 static caller callers[MOST];
 
-static void load_libpq(const char *path)
+static void *load(const char *path)
 {
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 
@@ -45,12 +57,79 @@ static void load_libpq(const char *path)
         fprintf(stderr, "%s\n", dlerror());
         exit(1);
     }
+    return library;
+}
+
+static void load_libpq(const char *path)
+{
+    void *library = load(path);
+
     *(void **)&connect_db = dlsym(library, "PQconnectdb");
     *(void **)&prepare = dlsym(library, "PQprepare");
     *(void **)&exec_prepared = dlsym(library, "PQexecPrepared");
     *(void **)&ntuples = dlsym(library, "PQntuples");
     *(void **)&error_message = dlsym(library, "PQerrorMessage");
     *(void **)&clear = dlsym(library, "PQclear");
+}
+
+static void load_hiredis(const char *path)
+{
+    void *library = load(path);
+
+    *(void **)&connect_unix = dlsym(library, "redisConnectUnix");
+    *(void **)&command = dlsym(library, "redisCommand");
+    *(void **)&free_reply = dlsym(library, "freeReplyObject");
+}
+
+static void do_noop(caller *by)
+{
+    (void)by;
+    must(rss_noop(without_redis), "rss_noop");
+}
+
+static void get(caller *by)
+{
+    rss_user user = RSS_USER_INIT;
+
+    (void)by;
+    must(rss_user_get(without_redis, user_id, &user), "rss_user_get");
+}
+
+static void validate(caller *by)
+{
+    rss_session session = RSS_SESSION_INIT;
+
+    (void)by;
+    must(rss_session_validate(with_redis, token, &session), "rss_session_validate");
+}
+
+static void cache_get(caller *by)
+{
+    char *value = NULL;
+    size_t size = 0;
+
+    (void)by;
+    must(rss_cache_get(with_redis, key, &value, &size), "rss_cache_get");
+    if (value == NULL) {
+        fprintf(stderr, "rss_cache_get: there is no %s\n", key);
+        exit(1);
+    }
+    rss_free(value);
+}
+
+static void get_by_hiredis(caller *by)
+{
+    const int string = 1; /* the type, which is the first field of every version's redisReply */
+    int *reply;
+
+    if (by->context == NULL)
+        by->context = connect_unix(redis_socket);
+    reply = by->context == NULL ? NULL : command(by->context, "GET %s", key);
+    if (reply == NULL || *reply != string) {
+        fprintf(stderr, "hiredis: no string as answer\n");
+        exit(1);
+    }
+    free_reply(reply);
 }
 
 static void get_by_libpq(caller *by)
@@ -77,20 +156,21 @@ static void get_by_libpq(caller *by)
     clear(result);
 }
 
+static const struct way {
+    const char *name;
+    void (*call)(caller *);
+} ways[] = {{"noop", do_noop},     {"get", get},             {"libpq", get_by_libpq},
+            {"validate", validate}, {"cache_get", cache_get}, {"hiredis", get_by_hiredis}};
+static const struct way *way;
+
 static void *run(void *argument)
 {
     caller *by = argument;
-    rss_user user = RSS_USER_INIT;
 
     while (now_ns() < until_ns && by->count < ROOM) {
-        const int64_t start = now_ns();
+        int64_t start = now_ns();
 
-        if (what == NOOP)
-            must(rss_noop(store), "rss_noop");
-        else if (what == GET)
-            must(rss_user_get(store, user_id, &user), "rss_user_get");
-        else
-            get_by_libpq(by);
+        way->call(by);
         by->times[by->count++] = (uint32_t)(now_ns() - start);
     }
     return NULL;
@@ -124,6 +204,17 @@ static void window(int threads, double seconds)
     fflush(stdout);
 }
 
+static const struct way *find(const char *name)
+{
+    size_t i;
+
+    for (i = 0; i < sizeof ways / sizeof *ways; i++)
+        if (strcmp(ways[i].name, name) == 0)
+            return &ways[i];
+    fprintf(stderr, "no way is called %s\n", name);
+    exit(2);
+}
+
 int main(int argc, char **argv)
 {
     rss_options options = RSS_OPTIONS_INIT;
@@ -131,20 +222,27 @@ int main(int argc, char **argv)
     double seconds;
     int threads, i;
 
-    if (argc != 5)
+    if (argc != 10)
         return 2;
     url = argv[1];
-    load_libpq(argv[2]);
-    query = argv[3];
-    user_id = atoll(argv[4]);
+    redis_socket = argv[3];
+    load_libpq(argv[4]);
+    if (*argv[5] != '\0')
+        load_hiredis(argv[5]);
+    query = argv[6];
+    user_id = atoll(argv[7]);
+    token = argv[8];
+    key = argv[9];
     options.pool_size = options.pool_min_size = 8;
-    must(rss_open(url, NULL, &options, &store), "rss_open");
+    must(rss_open(url, "", &options, &without_redis), "rss_open");
+    must(rss_open(url, argv[2], &options, &with_redis), "rss_open with Redis");
     for (i = 0; i < MOST; i++)
         callers[i].times = calloc(ROOM, sizeof *callers[i].times);
     while (scanf("%15s %d %lf", name, &threads, &seconds) == 3) {
-        what = strcmp(name, "noop") == 0 ? NOOP : strcmp(name, "get") == 0 ? GET : LIBPQ;
+        way = find(name);
         window(threads, seconds);
     }
-    must(rss_close(store, 5000), "rss_close");
+    must(rss_close(without_redis, 5000), "rss_close");
+    must(rss_close(with_redis, 5000), "rss_close");
     return 0;
 }

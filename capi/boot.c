@@ -1,6 +1,8 @@
 /* The start of the Python half: reads functions.def, finds the Python functions, and what describes errors. */
 #include "function.h"
 
+#include "exchange.h"
+
 #include <string.h>
 
 struct rssi_function rssi_functions[RSSI_FN_COUNT] = {
@@ -126,6 +128,18 @@ static int read_result(struct rssi_function *function)
     return 0;
 }
 
+static PyObject *begin(PyObject *module, int owns_python)
+{
+    PyObject *path = PyObject_GetAttrString(module, "PSYCOPG_MODULE"), *exchange, *done;
+    const char *text = path == NULL ? NULL : PyUnicode_AsUTF8(path);
+
+    exchange = text == NULL ? NULL : rssi_exchange_new(text);
+    done = exchange == NULL ? NULL : PyObject_CallMethod(module, "begin", "iO", owns_python, exchange);
+    Py_XDECREF(path);
+    Py_XDECREF(exchange);
+    return done;
+}
+
 static int boot(int owns_python)
 {
     PyObject *module = PyImport_ImportModule("rootstream_store.capi._entry"), *done;
@@ -133,7 +147,7 @@ static int boot(int owns_python)
 
     if (module == NULL)
         return -1;
-    done = PyObject_CallMethod(module, "begin", "i", owns_python);
+    done = begin(module, owns_python);
     Py_XDECREF(done);
     Py_XSETREF(describe, done == NULL ? NULL : PyObject_GetAttrString(module, "describe"));
     Py_DECREF(module);

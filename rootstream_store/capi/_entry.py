@@ -11,9 +11,11 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+import psycopg
 
 from rootstream_store import errors
 from rootstream_store.capi._codes import CODES, INTERNAL
+from rootstream_store.database import Exchange, exchange_by
 from rootstream_store.events import ANY, EXISTS, NO_STREAM
 from rootstream_store.repositories._unset import UNSET
 from rootstream_store.settings import redact
@@ -22,6 +24,7 @@ __all__ = [
     "ANY",
     "EXISTS",
     "NO_STREAM",
+    "PSYCOPG_MODULE",
     "UNSET",
     "begin",
     "describe",
@@ -33,12 +36,20 @@ __all__ = [
 
 to_json = msgspec.json.Encoder(decimal_format="number").encode
 
+PSYCOPG_MODULE: str = sys.modules[psycopg.pq.PGconn.__module__].__file__ or ""
+"""The file that calls libpq."""
+
+libpq: Exchange | None = None
+"""The one that psycopg has, once the library has started; None where it cannot be called."""
+
 _log = logging.getLogger("rootstream_store.capi")
 
 
-def begin(owns_python: int) -> None:
+def begin(owns_python: int, exchange: Exchange | None) -> None:
     """Run once, when the library has started. `owns_python`: the interpreter is the library's own, not that
-    of a Python program that loaded the library."""
+    of a Python program that loaded the library. `exchange` becomes `libpq`."""
+    global libpq
+    libpq = exchange
     # logging writes warnings to stderr where nobody has set it up: the host's stream is the host's.
     for name in ("psycopg", "rootstream_store", "redis"):
         logging.getLogger(name).addHandler(logging.NullHandler())
@@ -47,6 +58,7 @@ def begin(owns_python: int) -> None:
         threading.excepthook = _log_thread_error
         sys.unraisablehook = _log_unraisable
         _start_threads_without_signals()
+        exchange_by(libpq)  # elsewhere Ctrl-C is to end a wait
 
 
 def describe(error: BaseException) -> tuple[int, str, str, str, str, int, int]:

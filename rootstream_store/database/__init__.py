@@ -13,7 +13,7 @@ from rootstream_store.database._execute import (
 )
 from rootstream_store.database._loop_pool import LoopPool
 from rootstream_store.database._pool import Pool
-from rootstream_store.database._prepared import Prepared
+from rootstream_store.database._prepared import Exchange, Prepared, exchange_by
 from rootstream_store.database._raw import RawRows, run_raw
 from rootstream_store.database._together import Together
 from rootstream_store.database._translate import READ_ONLY, close_if_useless, translate
@@ -21,6 +21,7 @@ from rootstream_store.database._translate import READ_ONLY, close_if_useless, tr
 __all__ = [
     "READ_ONLY",
     "Connection",
+    "Exchange",
     "LoopPool",
     "Pool",
     "Prepared",
@@ -29,6 +30,7 @@ __all__ = [
     "close_if_useless",
     "conninfo",
     "copy_rows",
+    "exchange_by",
     "execute",
     "fetch_all",
     "fetch_one",

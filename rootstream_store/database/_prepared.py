@@ -23,15 +23,18 @@ from rootstream_store.database._connection import WAKE_UP, Connection
 from rootstream_store.database._deadline import give_up
 from rootstream_store.queries import Query
 
-__all__ = ["Prepared", "Result", "Unprepared", "run_prepared", "typed"]
+__all__ = ["Exchange", "Prepared", "Result", "Unprepared", "exchange_by", "run_prepared", "typed"]
 
 Row = tuple[Any, ...]
 
 _TUPLES, _DONE, _FAILED = ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.FATAL_ERROR
 _FINE = (_TUPLES, _DONE)
+_ANSWERS = (*_FINE, _FAILED)
 _BINARY = Format.BINARY
 _execute = generators.execute
 _INT8 = 20
+_NOT_SENT, _ANSWERED, _LOST = 0, 2, 3
+"""What Exchange.send returns."""
 _MOST_PREPARED = 1000
 """More than there are queries: who makes queries at run time must not fill the server's memory."""
 
@@ -113,6 +116,28 @@ class Prepared:
             transformer.set_pgresult(None)  # a large result must not stay in memory until the next call
 
 
+class Exchange(Protocol):
+    """libpq without psycopg around it; a connection goes by its address."""
+
+    def send(
+        self, connection: int | None, name: bytes, values: Sequence[Any], formats: Sequence[Format] | None
+    ) -> int:
+        """Sends a prepared statement and waits for its answer, which no Ctrl-C ends. 0: nothing was sent, 1:
+        no answer yet, 2: it is there, 3: the connection was lost."""
+
+    def is_busy(self, connection: int | None) -> bool:
+        """Whether the next result is still to come."""
+
+
+_exchange: Exchange | None = None
+
+
+def exchange_by(exchange: Exchange | None) -> None:
+    """Has statements sent by `exchange` from now on, in all threads. None: by psycopg."""
+    global _exchange
+    _exchange = exchange
+
+
 def run_prepared(connection: Connection, query: Query[Any], params: Mapping[str, object]) -> Result:
     """Runs `query`, prepared on `connection` when it comes for the first time. `params` were checked. Raises
     psycopg's errors."""
@@ -168,8 +193,35 @@ def _prepare(connection: Connection, query: Query[Any], name: bytes, types: Sequ
 def _send(
     connection: Connection, name: bytes, values: Sequence[Any], formats: Sequence[Format] | None
 ) -> PGresult:
-    connection.pgconn.send_query_prepared(name, values, param_formats=formats, result_format=_BINARY)
+    pgconn: Any = connection.pgconn  # its type does not tell of pgconn_ptr
+    exchange = _exchange
+    outcome = _NOT_SENT if exchange is None else exchange.send(pgconn.pgconn_ptr, name, values, formats)
+    if outcome == _ANSWERED:
+        assert exchange is not None
+        return _first(_collect(connection, exchange))
+    if outcome == _LOST:
+        raise psycopg.OperationalError(f"no answer can be read: {pgconn.get_error_message()}")
+    if outcome == _NOT_SENT:  # psycopg does it, or tells why it cannot be done
+        pgconn.send_query_prepared(name, values, param_formats=formats, result_format=_BINARY)
     return _wait(connection)
+
+
+def _collect(connection: Connection, exchange: Exchange) -> list[PGresult]:
+    """All results, of which the first is there; psycopg waits for those that are not."""
+    pgconn: Any = connection.pgconn
+    results: list[PGresult] = []
+    while (result := pgconn.get_result()) is not None:
+        results.append(result)
+        if result.status not in _ANSWERS:  # a COPY, which has no end before it has begun
+            break
+        if exchange.is_busy(pgconn.pgconn_ptr):
+            try:
+                results += connection.wait(generators.fetch_many(pgconn))
+            except psycopg.DatabaseError:
+                if result.status != _FAILED:  # with which the server ends a connection
+                    raise
+            break
+    return results
 
 
 def _wait(connection: Connection) -> PGresult:
@@ -180,6 +232,10 @@ def _wait(connection: Connection) -> PGresult:
         )
     except _WaitTimeout:
         raise give_up(connection) from None
+    return _first(results)
+
+
+def _first(results: list[PGresult]) -> PGresult:
     # All of them: the server answers before it commits, and what the commit meets comes after the rows.
     for result in results:
         status = result.status

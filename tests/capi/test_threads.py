@@ -13,6 +13,7 @@ TESTS = [
     "cancelled_threads",
     "closed_in_flight",
     "closed_while_stuck",
+    "slow_and_fast",
     "stale_handles",
 ]
 

@@ -45,6 +45,8 @@ typedef struct {
     size_t count;
     PGconn *connection;
     redisContext *context;
+    rss_user user;
+    rss_session session;
 } caller;
 
 static caller callers[MOST];
@@ -89,18 +91,12 @@ static void do_noop(caller *by)
 
 static void get(caller *by)
 {
-    rss_user user = RSS_USER_INIT;
-
-    (void)by;
-    must(rss_user_get(without_redis, user_id, &user), "rss_user_get");
+    must(rss_user_get(without_redis, user_id, &by->user), "rss_user_get");
 }
 
 static void validate(caller *by)
 {
-    rss_session session = RSS_SESSION_INIT;
-
-    (void)by;
-    must(rss_session_validate(with_redis, token, &session), "rss_session_validate");
+    must(rss_session_validate(with_redis, token, &by->session), "rss_session_validate");
 }
 
 static void cache_get(caller *by)
@@ -236,8 +232,11 @@ int main(int argc, char **argv)
     options.pool_size = options.pool_min_size = 8;
     must(rss_open(url, "", &options, &without_redis), "rss_open");
     must(rss_open(url, argv[2], &options, &with_redis), "rss_open with Redis");
-    for (i = 0; i < MOST; i++)
+    for (i = 0; i < MOST; i++) {
         callers[i].times = calloc(ROOM, sizeof *callers[i].times);
+        callers[i].user.struct_size = sizeof callers[i].user;
+        callers[i].session.struct_size = sizeof callers[i].session;
+    }
     while (scanf("%15s %d %lf", name, &threads, &seconds) == 3) {
         way = find(name);
         window(threads, seconds);

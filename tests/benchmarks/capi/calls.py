@@ -159,7 +159,7 @@ def run_threads(bench: Bench) -> None:
                     "python": partial(_python, get, threads, _SECONDS),
                     "native": partial(native.ask, "get", threads, _SECONDS),
                 },
-                bench.rounds(20),
+                bench.rounds(40),
             )
             base = found["python"]["per_second"]
             for name, row in found.items():

@@ -1,5 +1,6 @@
 /* Threads of the host in the library. Each test is one argument. */
 #include "check.h"
+#include "rootstream_legacy.h"
 
 #define MANY 200
 
@@ -223,6 +224,86 @@ static void closed_while_stuck(void)
     EXPECT(RSS_E_CLOSED, rss_user_get(shared, 1, NULL));
 }
 
+static int changed;
+
+static void *change_ann(void *argument)
+{
+    EXPECT(RSS_OK, rss_user_update_profile(shared, 1, argument, NULL, NULL));
+    __atomic_add_fetch(&changed, 1, __ATOMIC_RELAXED);
+    pthread_testcancel();
+    return NULL;
+}
+
+static void *keep_ann_locked(void *unused)
+{
+    static const char sql[] = "WITH taken AS (UPDATE users SET is_active = true RETURNING id)"
+                              " SELECT pg_advisory_xact_lock(42) FROM taken";
+
+    EXPECT(RSS_OK, rss_query_json(shared, sql, NULL, NULL, NULL));
+    return unused;
+}
+
+static void *read_often(void *unused)
+{
+    rss_user user = RSS_USER_INIT;
+    int i;
+
+    for (i = 0; i < 200; i++)
+        EXPECT(RSS_OK, rss_user_get(shared, 1, &user));
+    return unused;
+}
+
+static void wait_for(DatabaseManager *manager, const char *sql, const char *expected)
+{
+    const double end = seconds() + 20;
+    int is_there = 0;
+
+    while (!is_there) {
+        char *rows = NULL;
+
+        EXPECT(0, database_manager_query(manager, sql, &rows));
+        is_there = strcmp(rows, expected) == 0;
+        free(rows);
+        CHECK(is_there || seconds() < end);
+    }
+}
+
+/* Calls that wait for a lock hold up no others, whether they are cancelled or the store is closed meanwhile. */
+static void slow_and_fast(void)
+{
+    static const char waiting[] = "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                                  " AND datname = current_database()";
+    pthread_t slow[4], fast[8], keeper;
+    DatabaseManager *manager;
+    void *end;
+    int i;
+
+    shared = open_store(16);
+    make_ann();
+    EXPECT(0, database_manager_init(&manager, getenv("DATABASE_URL"), 1));
+    CHECK(database_manager_execute(manager, "SELECT pg_advisory_lock(42)") == 1);
+    CHECK(pthread_create(&keeper, NULL, keep_ann_locked, NULL) == 0);
+    wait_for(manager, waiting, "[{\"n\":1}]");
+    for (i = 0; i < 4; i++)
+        CHECK(pthread_create(&slow[i], NULL, change_ann, "Ann") == 0);
+    wait_for(manager, waiting, "[{\"n\":5}]");
+    CHECK(pthread_cancel(slow[0]) == 0);
+    for (i = 0; i < 8; i++)
+        CHECK(pthread_create(&fast[i], NULL, read_often, NULL) == 0);
+    for (i = 0; i < 8; i++)
+        CHECK(pthread_join(fast[i], NULL) == 0);
+    EXPECT(RSS_E_TIMEOUT, rss_close(shared, 100));
+    CHECK(changed == 0);
+    CHECK(database_manager_execute(manager, "SELECT pg_advisory_unlock(42)") == 1);
+    for (i = 0; i < 4; i++) {
+        CHECK(pthread_join(slow[i], &end) == 0);
+        CHECK((end == PTHREAD_CANCELED) == (i == 0));
+    }
+    CHECK(changed == 4); /* also the one that was cancelled */
+    CHECK(pthread_join(keeper, NULL) == 0);
+    database_manager_cleanup(manager);
+}
+
 static void stale_handles(void)
 {
     rss_store *store = open_store(1), *again;
@@ -295,7 +376,7 @@ int main(int count, char **arguments)
     } tests[] = {{"many_threads", many_threads},           {"short_threads", short_threads},
                  {"starts_race", starts_race},             {"cancelled_threads", cancelled_threads},
                  {"closed_in_flight", closed_in_flight},   {"closed_while_stuck", closed_while_stuck},
-                 {"stale_handles", stale_handles}};
+                 {"slow_and_fast", slow_and_fast},         {"stale_handles", stale_handles}};
     size_t i;
 
     for (i = 0; count > 1 && i < sizeof tests / sizeof *tests; i++)

@@ -35,6 +35,16 @@ int rssi_error(int code, const char *format, ...) __attribute__((format(printf, 
 int rssi_error_full(int code, const char *message, const char *sqlstate, const char *constraint,
                     const char *field, int retryable, int outcome_unknown);
 
+/* The thread's last error, to be set again after other calls. */
+struct rssi_kept_error {
+    char message[2048], sqlstate[8], constraint[128], field[128];
+    int code, retryable, outcome_unknown;
+};
+
+void rssi_error_keep(struct rssi_kept_error *kept);
+/* Returns its code. */
+int rssi_error_again(const struct rssi_kept_error *kept);
+
 /* ---- the guard around every call */
 
 struct rssi_guard {

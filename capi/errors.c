@@ -75,6 +75,25 @@ int rssi_error_full(int code, const char *message, const char *sqlstate, const c
     return code;
 }
 
+void rssi_error_keep(struct rssi_kept_error *kept)
+{
+    const rss_error *error = rss_last_error();
+
+    kept->code = error->code;
+    kept->retryable = error->retryable;
+    kept->outcome_unknown = error->outcome_unknown;
+    keep(kept->message, sizeof kept->message, error->message);
+    keep(kept->sqlstate, sizeof kept->sqlstate, error->sqlstate);
+    keep(kept->constraint, sizeof kept->constraint, error->constraint);
+    keep(kept->field, sizeof kept->field, error->field);
+}
+
+int rssi_error_again(const struct rssi_kept_error *kept)
+{
+    return rssi_error_full(kept->code, kept->message, kept->sqlstate, kept->constraint, kept->field, kept->retryable,
+                           kept->outcome_unknown);
+}
+
 int rssi_error(int code, const char *format, ...)
 {
     char text[sizeof last.message];

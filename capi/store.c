@@ -43,14 +43,14 @@ static int check_open(const rss_options *given, rss_options *options, rss_store 
 /* Of a store just opened. */
 static int with_queue(int code, rss_store **store, const rss_options *options)
 {
-    char text[512];
+    struct rssi_kept_error kept;
 
     if (code != RSS_OK || (code = rssi_queue_open(*store, options)) == RSS_OK)
         return code;
-    snprintf(text, sizeof text, "%s", rss_last_error()->message);
+    rssi_error_keep(&kept);
     rss_close(*store, 0);
     *store = NULL;
-    return rssi_error(code, "%s", text);
+    return rssi_error_again(&kept);
 }
 
 int rss_open(const char *database_url, const char *redis_url, const rss_options *given, rss_store **store)

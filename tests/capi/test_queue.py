@@ -8,7 +8,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from rootstream_store.capi import _queue
+from rootstream_store.errors import AlreadyExists
+
 from ..faults.proxy import Proxy
+from .binding import Failed, Native
 from .native import ROOT, compile_program, environment, library, run
 
 PROGRAM = Path(__file__).parent / "programs" / "queued.c"
@@ -78,3 +82,22 @@ def test_the_calls_of_real_time_threads_know_nothing_of_python() -> None:
     assert len(objects) >= 3
     symbols = subprocess.run(["nm", "-u", *objects], capture_output=True, text=True, check=True).stdout
     assert "Py" not in symbols
+
+
+def test_why_a_store_has_no_queue_is_told_whole(
+    native: Native, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although the store is closed again first."""
+
+    def fail(*_: object, **__: object) -> None:
+        error = AlreadyExists("writer", "id", 7, sqlstate="23505", constraint="writers_pkey")
+        error.retryable = True
+        raise error
+
+    monkeypatch.setattr(_queue, "Writer", fail)
+    with pytest.raises(Failed) as caught:
+        native.open(database_url, "")
+    told = caught.value.details
+    assert (told["field"], told["sqlstate"], told["constraint"]) == ("id", "23505", "writers_pkey")
+    assert told["retryable"]
+    assert told["message"].startswith("writer with id")

@@ -44,8 +44,8 @@ void database_manager_cleanup(DatabaseManager *manager);
 /* Redis. Opaque. */
 typedef struct RedisClient RedisClient;
 
-/* host: a name, an address, or the path of a unix socket (port is then not used). *client is NULL after an error.
- * Fails when the server does not answer. */
+/* host: a name, an address, or the path of a unix socket (port is then not used). port: 1 to 65535; Redis has 6379.
+ * *client is NULL after an error. Fails when the server does not answer. */
 int redis_client_init(RedisClient **client, const char *host, uint16_t port);
 /* ttl_seconds: 0: it does not expire. Returns 0. */
 int redis_client_set(RedisClient *client, const char *key, const char *value, uint32_t ttl_seconds);

@@ -7,7 +7,7 @@ import msgspec
 from rootstream_store import migrations
 from rootstream_store.capi import _query
 from rootstream_store.capi._redis import RedisHolder
-from rootstream_store.errors import RootStreamError
+from rootstream_store.errors import InvalidInput, RootStreamError
 from rootstream_store.settings import Settings
 from rootstream_store.store import Store
 
@@ -60,9 +60,12 @@ def close(store: Store) -> None:
 
 
 def open_redis(host: str, port: int) -> RedisHolder:
-    """`host`: name, address, or the path of a unix socket."""
+    """`host`: name, address, or the path of a unix socket. Raises InvalidInput for the port 0, which a URL
+    takes for the default one."""
     if host.startswith("/"):
         return RedisHolder(f"unix://{host}")
+    if port == 0:
+        raise InvalidInput("port", "must be 1 to 65535", port)
     return RedisHolder(f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}")
 
 

@@ -64,6 +64,7 @@ static int cache(const char *host, uint16_t port)
 
     CHECK(redis_client_init(&client, "/nonexistent", 1) < 0 && client == NULL);
     CHECK(redis_client_init(&client, NULL, 1) < 0);
+    CHECK(redis_client_init(&client, "127.0.0.1", 0) == -24 && client == NULL); /* not whatever is on 6379 */
     CHECK(redis_client_init(&client, host, port) == 0 && client != NULL);
     CHECK(redis_client_is_connected(client) == 1);
     CHECK(redis_client_set(client, "k\xC3\xA4", "v", 0) == 0);

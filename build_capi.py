@@ -27,7 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-__all__ = ["BuildError", "build", "install_to"]
+__all__ = ["BuildError", "CannotBuild", "build", "install_to"]
 
 ROOT: Final = Path(__file__).resolve().parent
 SOURCES: Final = ROOT / "capi"
@@ -81,7 +81,11 @@ def rssi_attach():
 
 
 class BuildError(Exception):
-    """The library cannot be built here; says why."""
+    """The library is not built; says why."""
+
+
+class CannotBuild(BuildError):
+    """Something is missing here that building needs."""
 
 
 def main() -> None:
@@ -107,12 +111,12 @@ def build(output: Path = OUTPUT, *, sanitize: str = "", debug: bool = True, link
     """Builds into `output`, laid out as a prefix, and returns the library.
 
     `sanitize`: names for -fsanitize. `debug`: with debugging information. `links`: as for install. Raises
-    BuildError.
+    BuildError, CannotBuild.
     """
     link_python, include = _python()
     compiler = shlex.split(os.environ.get("CC") or "cc")
     if shutil.which(compiler[0]) is None:
-        raise BuildError(f"no C compiler {compiler[0]!r}: install one, or name one in CC")
+        raise CannotBuild(f"no C compiler {compiler[0]!r}: install one, or name one in CC")
     extra = [f"-fsanitize={sanitize}"] if sanitize else []
     if not debug:
         extra.append("-g0")
@@ -174,11 +178,11 @@ def _python() -> tuple[list[str], str]:
     """How to link with the shared libpython, and where its headers are."""
     settings = sysconfig.get_config_vars()
     if not settings.get("Py_ENABLE_SHARED"):
-        raise BuildError(f"{sys.executable} has no shared libpython (built without --enable-shared)")
+        raise CannotBuild(f"{sys.executable} has no shared libpython (built without --enable-shared)")
     directory, version = str(settings["LIBDIR"]), str(settings["LDVERSION"])
     include = sysconfig.get_paths()["include"]
     if not (Path(include) / "Python.h").exists():
-        raise BuildError(f"no Python.h in {include}: install the development files of Python")
+        raise CannotBuild(f"no Python.h in {include}: install the development files of Python")
     return [f"-L{directory}", f"-Wl,-rpath,{directory}", f"-lpython{version}", "-ldl"], include
 
 
@@ -187,7 +191,7 @@ def _cffi_source(directory: Path) -> Path:
     try:
         import cffi
     except ImportError:
-        raise BuildError("cffi is not installed: pip install cffi") from None
+        raise CannotBuild("cffi is not installed: pip install cffi") from None
     ffi = cffi.FFI()
     ffi.embedding_api("")
     ffi.cdef(_INTERNAL)

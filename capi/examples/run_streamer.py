@@ -17,16 +17,19 @@ import build_capi  # noqa: E402  # lies at the top of the checkout
 
 
 def main() -> int:
-    """Arguments are those of streamer.c. Without a C compiler nothing is run, which is told and no error."""
+    """Arguments are those of streamer.c. Where no C library can be built, for want of a compiler say, nothing
+    is run, which is told and no error; code that does not compile is one."""
     compiler = shlex.split(os.environ.get("CC") or "cc")
     if shutil.which(compiler[0]) is None:
         print(f"no C compiler ({compiler[0]}): the example in C, capi/examples/streamer.c, is not run")
         return 0
     try:
         library = build_capi.build()
-    except build_capi.BuildError as error:
+    except build_capi.CannotBuild as error:
         print(f"the C library cannot be built here, so capi/examples/streamer.c is not run: {error}")
         return 0
+    except build_capi.BuildError as error:
+        sys.exit(f"error: {error}")
     program = library.parent.parent / "streamer"
     command = [*compiler, "-std=c99", "-Wall", "-Wextra", "-O2", str(HERE / "streamer.c"), "-o", str(program)]
     command += [f"-I{library.parent.parent / 'include'}", f"-L{library.parent}", "-lrootstream_store"]

@@ -51,3 +51,10 @@ def test_without_a_compiler_the_demo_says_so() -> None:
     done = run(sys.executable, str(script), env=environment(CC="no-such-compiler"))
     assert done.returncode == 0
     assert done.stdout.startswith("no C compiler (no-such-compiler)")
+
+
+def test_code_that_does_not_compile_fails_the_demo() -> None:
+    script = CAPI / "examples" / "run_streamer.py"
+    done = run(sys.executable, str(script), env=environment(CC="cc -include /nonexistent.h"))
+    assert done.returncode == 1
+    assert "nonexistent.h" in done.stderr

@@ -61,6 +61,8 @@ enum rssi_need {
 /* Clears the last error and guards the thread until rssi_leave. Not RSS_OK (RSS_E_FORKED, RSS_E_INIT): the
  * call must not go on; rssi_leave is called all the same. */
 int rssi_enter(struct rssi_guard *guard, enum rssi_need need);
+/* The same for the end of a call that needs none until then: the last error stays. */
+void rssi_shield(struct rssi_guard *guard);
 /* Undoes the guard and hands `code` through. */
 int rssi_leave(struct rssi_guard *guard, int code);
 /* A whole call that fails: for what is found to be wrong before rssi_call. RSS_E_MISUSE, or RSS_E_FORKED. */

@@ -89,6 +89,12 @@ int rssi_enter(struct rssi_guard *guard, enum rssi_need need)
     return rssi_start(NULL);
 }
 
+void rssi_shield(struct rssi_guard *guard)
+{
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &guard->cancel_state);
+    guard->sigpipe = block_sigpipe();
+}
+
 int rssi_leave(struct rssi_guard *guard, int code)
 {
     restore_sigpipe(guard->sigpipe);

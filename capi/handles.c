@@ -161,6 +161,9 @@ int rssi_begin_close(const void *handle, enum rssi_kind kind, struct rssi_slot *
 /* The last user is gone: frees what the slot holds, and the slot. */
 static void dispose(struct rssi_slot *slot, uint32_t number)
 {
+    struct rssi_guard guard;
+
+    rssi_shield(&guard); /* a producer of the queue comes without one */
     if (slot->queue != NULL && rssi_on_close != NULL)
         rssi_on_close(slot);
     if (slot->kind == RSSI_ROWS)
@@ -175,6 +178,7 @@ static void dispose(struct rssi_slot *slot, uint32_t number)
     first_free = number;
     pthread_cond_broadcast(&freed);
     pthread_mutex_unlock(&lock);
+    rssi_leave(&guard, RSS_OK);
 }
 
 static uint32_t number_of(const struct rssi_slot *slot)

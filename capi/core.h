@@ -69,7 +69,10 @@ int rssi_leave(struct rssi_guard *guard, int code);
 int rssi_misuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Whether a struct of the caller's may be read: it is there, and its struct_size is one that can be. */
 int rssi_is_struct(const void *given);
-/* Whether this process is a fork of the one that started Python. */
+/* Whether a child of this process, which has none of its other threads, can do nothing with the library: Python was
+ * started here, or is being started. */
+int rssi_has_begun(void);
+/* Whether this process is such a child. */
 int rssi_is_forked(void);
 void rssi_watch_forks(void);
 /* Starts Python, once, in whichever thread comes first. RSS_E_INIT with the reason. */

@@ -14,7 +14,7 @@ enum { PIPE_LEFT_ALONE, PIPE_BLOCKED_BY_US, PIPE_BLOCKED_BEFORE };
 
 static void note_fork(void)
 {
-    forked = 1;
+    forked = rssi_has_begun();
 }
 
 static void watch_forks(void)

@@ -46,7 +46,8 @@
  *     wait for servers and for Python's lock; those have the queue, see "The queue". Not from signal handlers.
  *     A call is no cancellation point: pthread_cancel takes effect after it.
  * Processes. After fork() the child must not use what the parent opened: every function gives RSS_E_FORKED
- *     there, at once. A child that starts another program (exec) needs no care.
+ *     there, at once; so also after a start that failed, where it had come as far as to start a Python. A child that
+ *     starts another program (exec) needs no care.
  * Signals, locale, standard streams, environment of the process are left as they are. A broken connection
  *     raises no SIGPIPE. The interpreter is never ended: exit() needs no preparation, and dlclose() is harmless.
  */

@@ -15,6 +15,7 @@
 
 static int started;       /* atomic; 1 once everything is there */
 static int owns_python;   /* Python was started here, not by the host */
+static int beginners;     /* atomic; threads that are in rssi_start */
 static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
 
 /* Extension modules do not name libpython as a library of theirs: they take it for granted that its symbols are
@@ -102,7 +103,7 @@ static int start_python(const rss_init_options *options, const struct rssi_envir
     PyConfig_Clear(&config);
     if (code != RSS_OK)
         return code;
-    owns_python = 1;
+    __atomic_store_n(&owns_python, 1, __ATOMIC_RELEASE);
     PyEval_SaveThread();
     return RSS_OK;
 }
@@ -230,6 +231,12 @@ static int start_quietly(const rss_init_options *options)
     return code;
 }
 
+int rssi_has_begun(void)
+{
+    return __atomic_load_n(&started, __ATOMIC_ACQUIRE) || __atomic_load_n(&owns_python, __ATOMIC_ACQUIRE) ||
+           __atomic_load_n(&beginners, __ATOMIC_ACQUIRE) > 0;
+}
+
 int rssi_start(const rss_init_options *options)
 {
     void *held;
@@ -239,14 +246,16 @@ int rssi_start(const rss_init_options *options)
         return RSS_OK;
     /* A thread of the host's Python that came with the GIL must not keep it while it waits for another one. */
     held = rssi_give_up_gil();
+    rssi_watch_forks();
+    __atomic_add_fetch(&beginners, 1, __ATOMIC_ACQ_REL);
     pthread_mutex_lock(&starting);
     if (!started) {
-        rssi_watch_forks();
         code = start_quietly(options);
         if (code == RSS_OK)
             __atomic_store_n(&started, 1, __ATOMIC_RELEASE);
     }
     pthread_mutex_unlock(&starting);
+    __atomic_sub_fetch(&beginners, 1, __ATOMIC_ACQ_REL);
     rssi_take_back_gil(held);
     return code;
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from .header import constants
 from .native import CAPI, PROGRAMS, compile_program, environment, library, run
 
 
@@ -258,6 +259,14 @@ def test_locale_streams_and_environment_stay(servers_env: dict[str, str], tmp_pa
 
 def test_a_fork_is_told(servers_env: dict[str, str]) -> None:
     assert_ok(citizen("forks", env=servers_env))
+
+
+def test_a_fork_after_a_failed_start(servers_env: dict[str, str], tmp_path: Path) -> None:
+    """The child may start the library, unless the parent has started a Python, of which it has a part."""
+    forked = -constants()["RSS_E_FORKED"]
+    for python, code in (("/nonexistent/bin/python", 0), (str(empty_environment(tmp_path)), forked)):
+        done = citizen("forks_after", python, env=servers_env)
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{code}\nok\n", "")
 
 
 def test_exit_without_close(servers_env: dict[str, str]) -> None:

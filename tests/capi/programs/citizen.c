@@ -264,6 +264,27 @@ static void forks(void)
     EXPECT(RSS_OK, rss_close(store, 2000));
 }
 
+/* A start that failed before there was a Python leaves nothing behind that a child could not use. */
+static void forks_after(const char *python)
+{
+    rss_init_options options = RSS_INIT_OPTIONS_INIT;
+    pid_t child;
+    int status;
+
+    options.python = python;
+    EXPECT(RSS_E_INIT, rss_init(&options));
+    child = fork();
+    if (child == 0) {
+        const int code = rss_init(NULL);
+
+        if (code == RSS_OK)
+            basic();
+        _exit(code == RSS_OK ? 0 : -code);
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+    printf("%d\n", WEXITSTATUS(status));
+}
+
 static void exits(void)
 {
     pthread_t thread;
@@ -309,6 +330,8 @@ int main(int count, char **arguments)
         surroundings_kept();
     else if (strcmp(test, "forks") == 0)
         forks();
+    else if (strcmp(test, "forks_after") == 0)
+        forks_after(argument);
     else if (strcmp(test, "exits") == 0)
         exits();
     else if (strcmp(test, "few_descriptors") == 0)

@@ -809,7 +809,8 @@ int rss_event_prune_snapshots(rss_store *store, const char *aggregate_type, cons
  * Events of one thread are stored in the order of its calls. They get their versions when they are stored (as with
  * RSS_ANY_VERSION), beside those of other writers, and take their place in the order of the log. An event that the log
  * cannot take (malformed JSON, an aggregate that is closed) is kept in the table rejected_events, with the reason:
- * `rootstream-store events rejected` lists them.
+ * `rootstream-store events rejected` lists them. What is the server's own fault (no table, no disk, no permission) is
+ * tried until it is mended; a fault inside the server (SQLSTATE XX), which an event may have brought about, for 30 s.
  *
  * When the queue is full, because PostgreSQL is slower or away, the policy in rss_options decides. */
 

@@ -56,6 +56,7 @@ class EventWriter:
                 self._lib.rssq_queue_nothing_in_hand(self._queue, 1, 0)
                 return False
             self._refused.clear()
+            self._session.begin_batch()
             self._parts = [(0, count)]
         while self._parts:
             start, end = self._parts[-1]

@@ -12,6 +12,7 @@ import os
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -32,6 +33,11 @@ __all__ = ["BigintArray", "Fenced", "Note", "Stopped", "TextArray", "WriterSessi
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
 """Seconds between two attempts."""
+_PATIENCE = 30.0
+"""Seconds for which a batch is tried again whose error may be the server's or its own."""
+_DOUBTFUL = ("26", "XX")
+"""A prepared statement that is not there; a fault inside the server. Mostly the server's, but an event can be
+what makes it fail, and would hold up the queue for ever."""
 
 
 Note = Callable[[RootStreamError | None], None]
@@ -115,6 +121,7 @@ class WriterSession:
         self._opened: _Opened | None = None
         self._guard = threading.Lock()
         self._aborted = False
+        self._patient_until: float | None = None
 
     def apply(
         self,
@@ -154,12 +161,24 @@ class WriterSession:
             else:
                 note(None)
                 return None
-            if not is_passing(error):
+            if not is_passing(error) and not self._may_pass(error):
                 return error
             note(error)
             if self._aborted or self._pause(random.uniform(pause / 2, pause)):
                 raise Stopped
             pause = min(_LONGEST_PAUSE, pause * 2)
+
+    def begin_batch(self) -> None:
+        """Of what follows nothing has been tried yet."""
+        self._patient_until = None
+
+    def _may_pass(self, error: RootStreamError) -> bool:
+        if (error.sqlstate or "")[:2] not in _DOUBTFUL:
+            return False
+        # Once for a batch and all its parts: to find the one at fault must not take so long for each half.
+        if self._patient_until is None:
+            self._patient_until = time.monotonic() + _PATIENCE
+        return time.monotonic() < self._patient_until
 
     def _return_to(self, connection: Connection, before: tuple[int, int]) -> None:
         """The attempt was not applied. A server that has another checkpoint than we left is another one and

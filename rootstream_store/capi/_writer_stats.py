@@ -95,6 +95,7 @@ class StatsWriter:
         ]
         self._reports, self._stored = sum(row.reports for row in rows), 0
         self._parts = [rows]
+        self._session.begin_batch()
 
     def _apply(self, rows: list[_Row], note: Note) -> set[int] | None:
         """The streams of the rows that were on air; None when the server refuses what they hold."""

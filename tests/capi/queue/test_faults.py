@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from rootstream_store import Store, events, streams, users
+from rootstream_store.capi import _writer_session
 
 from ...faults.proxy import Proxy
 from ...waiting import until
@@ -179,6 +180,52 @@ def test_the_answer_to_commit_is_lost_and_the_batch_is_not_repeated(
 def waits_for_a_lock(admin: psycopg.Connection) -> bool:
     row = admin.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()
     return row is not None and row[0] > 0
+
+
+FAULT = """
+    CREATE TABLE fault (sqlstate text, event_type text);
+    CREATE FUNCTION fail() RETURNS trigger
+    LANGUAGE plpgsql AS $$
+    DECLARE found text := (SELECT sqlstate FROM fault WHERE event_type = NEW.event_type LIMIT 1);
+    BEGIN
+        IF found IS NOT NULL THEN RAISE EXCEPTION 'a fault' USING ERRCODE = found; END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER fail BEFORE INSERT ON event_log FOR EACH ROW EXECUTE FUNCTION fail();
+"""
+
+
+@pytest.mark.parametrize("sqlstate", ["XX000", "26000"])
+def test_a_fault_inside_the_server_is_not_laid_on_the_events(
+    native: Native, store: Store, admin: psycopg.Connection, sqlstate: str
+) -> None:
+    admin.execute(FAULT)
+    admin.execute("INSERT INTO fault VALUES (%s, 'Tick')", [sqlstate])
+    with Queue(native, store) as queue:
+        for number in range(3):
+            assert queue.put("7", {"n": number}) == 0
+        until(lambda: queue.counts()["is_failing"])
+        assert not queue.flush(0.2)
+        admin.execute("DELETE FROM fault")
+        assert queue.flush()
+        counts = queue.counts()
+        assert (counts["events_stored"], counts["events_rejected"], counts["is_failing"]) == (3, 0, 0)
+
+
+def test_an_event_that_makes_the_server_fail_does_not_hold_up_the_others_for_ever(
+    native: Native, store: Store, admin: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_writer_session, "_PATIENCE", 0.2)
+    admin.execute(FAULT)
+    admin.execute("INSERT INTO fault VALUES ('XX000', 'Bad')")
+    with Queue(native, store) as queue:
+        for number in range(20):
+            assert queue.put("7", {"n": number}, event_type="Bad" if number == 13 else "Tick") == 0
+        assert queue.flush()
+        counts = queue.counts()
+        assert (counts["events_stored"], counts["events_rejected"]) == (19, 1)
+        (rejected,) = events.list_rejected(store)
+        assert (rejected.event_type, rejected.sqlstate) == ("Bad", "XX000")
 
 
 def test_a_transaction_left_behind_is_ended_and_its_locks_with_it(

@@ -1,9 +1,10 @@
-"""Keys and messages on Redis, each one command of the plain client."""
+"""Keys and messages on Redis, each one command on a connection of the plain client."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 import redis
@@ -11,6 +12,7 @@ import redis
 from rootstream_store.cache.client import connect, to_error
 from rootstream_store.cache.effects import encode
 from rootstream_store.cache.pubsub import Gap, Subscription
+from rootstream_store.cache.wire import Wire
 from rootstream_store.capi._entry import to_json
 from rootstream_store.errors import InvalidInput, RootStreamError, StoreClosed
 from rootstream_store.settings import Settings
@@ -183,9 +185,18 @@ def close_subscription(subscription: Subscription) -> None:
     subscription.close()
 
 
+_wires: WeakKeyDictionary[HasRedis, Wire] = WeakKeyDictionary()
+"""Of those that were asked."""
+
+
 def _ask(holder: HasRedis, *command: bytes | str | int) -> Any:
     client = holder.redis
     execute: Callable[..., Any] = client.execute_command
+    if type(client) is redis.Redis:  # not of a cluster
+        wire = _wires.get(holder)
+        if wire is None:
+            wire = _wires.setdefault(holder, Wire(client))
+        execute = wire.command
     try:
         return execute(*command)
     except redis.ResponseError as error:

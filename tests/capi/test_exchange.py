@@ -92,6 +92,18 @@ def test_what_the_server_refuses(single: Store, libpq: Counting) -> None:
     assert single.one(ONE) == 1  # on the same connection
 
 
+def test_notices_that_come_with_an_answer(single: Store, libpq: Counting) -> None:
+    """For each of them libpq calls psycopg, which needs Python's lock."""
+    single.run(
+        statement(
+            "CREATE FUNCTION noisy() RETURNS bigint LANGUAGE plpgsql AS "
+            "$$ BEGIN FOR i IN 1..500 LOOP RAISE NOTICE 'notice number %%', i; END LOOP; RETURN 7; END $$"
+        )
+    )
+    assert single.one(statement("SELECT noisy() AS n", int)) == 7
+    assert libpq.outcomes[-1] == _prepared._ANSWERED
+
+
 def test_what_the_commit_meets_after_the_rows(single: Store) -> None:
     """An error that comes behind the rows is not lost."""
     single.run(

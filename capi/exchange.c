@@ -6,6 +6,8 @@
  */
 #include "exchange.h"
 
+#include "queue.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
@@ -28,17 +30,29 @@ struct statement {
     struct pg_conn *connection;
     const char *name, *values[MOST_VALUES];
     int count, lengths[MOST_VALUES], formats[MOST_VALUES];
+    double limit; /* Seconds to wait for the answer. 0: no limit. */
 };
 
-enum outcome { NOT_SENT, NO_ANSWER_YET, ANSWERED, LOST }; /* as in database/_prepared.py */
+enum outcome { NOT_SENT, NO_ANSWER_YET, ANSWERED, LOST, TOO_LATE }; /* as in database/_prepared.py */
+
+/* For poll: milliseconds until then, rounded up; -1: no limit. */
+static int left(int64_t end_us)
+{
+    int64_t us = end_us - rssq_now_us();
+
+    if (end_us == INT64_MAX)
+        return -1;
+    return us <= 0 ? 0 : us > INT64_C(86400000000) ? 86400000 : (int)((us + 999) / 1000);
+}
 
 /* Without Python's lock. */
 static enum outcome run(const struct statement *given)
 {
     struct pg_conn *connection = given->connection;
     struct pollfd wait;
+    const int64_t end_us = given->limit > 0 ? rssq_now_us() + (int64_t)(given->limit * 1e6) : INT64_MAX;
     void *notification;
-    int unsent;
+    int unsent, ready;
 
     if (!pq.send_query_prepared(connection, given->name, given->count, given->values, given->lengths, given->formats, 1))
         return NOT_SENT;
@@ -46,8 +60,11 @@ static enum outcome run(const struct statement *given)
         wait.fd = pq.socket(connection);
         wait.events = (short)(unsent > 0 ? POLLIN | POLLOUT : POLLIN);
         wait.revents = 0;
-        if (poll(&wait, 1, -1) < 0 && errno != EINTR)
+        ready = poll(&wait, 1, left(end_us));
+        if (ready < 0 && errno != EINTR)
             return NO_ANSWER_YET;
+        if (ready == 0 && left(end_us) == 0)
+            return TOO_LATE;
         if ((wait.revents & ~POLLOUT) != 0 && !pq.consume_input(connection))
             return LOST;
     }
@@ -84,16 +101,18 @@ static int read_value(struct statement *statement, PyObject *value, PyObject *fo
 
 static int read_statement(struct statement *statement, PyObject *const *given)
 {
-    PyObject *values = given[2], *formats = given[3] == Py_None ? NULL : given[3];
+    PyObject *values = given[2], *formats = given[3] == Py_None ? NULL : given[3], *limit = given[4];
     Py_ssize_t i;
 
     if (!PyLong_Check(given[0]) || !PyBytes_Check(given[1]) || !PyList_Check(values) ||
         PyList_GET_SIZE(values) > MOST_VALUES ||
+        (limit != Py_None && !PyFloat_Check(limit)) ||
         (formats != NULL && (!PyList_Check(formats) || PyList_GET_SIZE(formats) != PyList_GET_SIZE(values))))
         return 0;
     statement->connection = PyLong_AsVoidPtr(given[0]);
     statement->name = PyBytes_AS_STRING(given[1]);
     statement->count = 0;
+    statement->limit = limit == Py_None ? 0 : PyFloat_AS_DOUBLE(limit);
     for (i = 0; i < PyList_GET_SIZE(values); i++)
         if (!read_value(statement, PyList_GET_ITEM(values, i), formats == NULL ? NULL : PyList_GET_ITEM(formats, i)))
             return 0;
@@ -106,8 +125,8 @@ static PyObject *send_statement(PyObject *self, PyObject *const *given, Py_ssize
     enum outcome outcome = NOT_SENT;
 
     (void)self;
-    if (count != 4) {
-        PyErr_SetString(PyExc_TypeError, "send() takes 4 arguments");
+    if (count != 5) {
+        PyErr_SetString(PyExc_TypeError, "send() takes 5 arguments");
         return NULL;
     }
     if (read_statement(&statement, given)) {

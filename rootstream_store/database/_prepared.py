@@ -33,7 +33,7 @@ _ANSWERS = (*_FINE, _FAILED)
 _BINARY = Format.BINARY
 _execute = generators.execute
 _INT8 = 20
-_NOT_SENT, _ANSWERED, _LOST = 0, 2, 3
+_NOT_SENT, _ANSWERED, _LOST, _TOO_LATE = 0, 2, 3, 4
 """What Exchange.send returns."""
 _MOST_PREPARED = 1000
 """More than there are queries: who makes queries at run time must not fill the server's memory."""
@@ -120,10 +120,16 @@ class Exchange(Protocol):
     """libpq without psycopg around it; a connection goes by its address."""
 
     def send(
-        self, connection: int | None, name: bytes, values: Sequence[Any], formats: Sequence[Format] | None
+        self,
+        connection: int | None,
+        name: bytes,
+        values: Sequence[Any],
+        formats: Sequence[Format] | None,
+        limit: float | None,
     ) -> int:
-        """Sends a prepared statement and waits for its answer, which no Ctrl-C ends. 0: nothing was sent, 1:
-        no answer yet, 2: it is there, 3: the connection was lost."""
+        """Sends a prepared statement and waits for its answer, which no Ctrl-C ends, but for at most `limit`
+        seconds. 0: nothing was sent, 1: no answer yet, 2: it is there, 3: the connection was lost, 4: none
+        came within the limit."""
 
     def is_busy(self, connection: int | None) -> bool:
         """Whether the next result is still to come."""
@@ -195,10 +201,14 @@ def _send(
 ) -> PGresult:
     pgconn: Any = connection.pgconn  # its type does not tell of pgconn_ptr
     exchange = _exchange
-    outcome = _NOT_SENT if exchange is None else exchange.send(pgconn.pgconn_ptr, name, values, formats)
-    if outcome == _ANSWERED:
-        assert exchange is not None
-        return _first(_collect(connection, exchange))
+    if exchange is None:
+        outcome = _NOT_SENT
+    else:
+        outcome = exchange.send(pgconn.pgconn_ptr, name, values, formats, connection.limit)
+        if outcome == _ANSWERED:
+            return _first(_collect(connection, exchange))
+    if outcome == _TOO_LATE:
+        raise give_up(connection)
     if outcome == _LOST:
         raise psycopg.OperationalError(f"no answer can be read: {pgconn.get_error_message()}")
     if outcome == _NOT_SENT:  # psycopg does it, or tells why it cannot be done

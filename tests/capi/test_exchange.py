@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -26,7 +27,7 @@ from rootstream_store.errors import (
     Unavailable,
 )
 
-from ..statements import SLEEP, statement
+from ..statements import BACKEND, SLEEP, statement
 from ..waiting import until
 from .binding import Native
 
@@ -132,6 +133,21 @@ def test_a_slow_statement_and_its_limit(single: Store) -> None:
     assert single.one(ONE) == 1
 
 
+def test_a_server_that_is_frozen(single: Store, libpq: Counting) -> None:
+    pid = single.one(BACKEND)
+    assert single.one(ONE) == 1  # prepared, by psycopg
+    with single._connection() as connection:
+        connection.limit = 1.0
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(Timeout, match="did not answer within 1 s"):
+            single.one(ONE)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert libpq.outcomes == [_prepared._ANSWERED, _prepared._ANSWERED, _prepared._TOO_LATE]
+    assert single.one(ONE) == 1
+
+
 def test_notifications_are_dropped(single: Store) -> None:
     """As by psycopg: else they would gather in memory for ever."""
     assert single.one(ONE) == 1  # is prepared, which psycopg does
@@ -208,10 +224,11 @@ def test_a_closed_connection(single: Store) -> None:
 
 def test_arguments_that_do_not_fit_are_left_to_psycopg(libpq: Counting) -> None:
     wrong: list[tuple[Any, ...]] = [
-        (None, b"x", [], None),
-        (1, "x", [], None),
-        (1, b"x", (), None),
-        (1, b"x", [1], None),
+        (None, b"x", [], None, None),
+        (1, "x", [], None, None),
+        (1, b"x", (), None, None),
+        (1, b"x", [1], None, None),
+        (1, b"x", [], None, "soon"),
     ]
     for given in wrong:
         assert libpq.send(*given) == _prepared._NOT_SENT

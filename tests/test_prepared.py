@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from rootstream_store.database import Connection, _prepared
-from rootstream_store.errors import QueryError
+from rootstream_store.errors import InvalidInput, QueryError
 from rootstream_store.store import Store
 from rootstream_store.transaction import Transaction
 
@@ -66,6 +66,25 @@ def test_a_preparation_that_is_interrupted(single: Store, monkeypatch: pytest.Mo
         single.one(ONE)
     monkeypatch.undo()
     assert single.one(ONE) == 1
+
+
+def test_a_rollback_after_a_batch_leaves_what_is_prepared(single: Store) -> None:
+    assert single.one(ONE) == 1
+    for _ in range(2):  # prepared by psycopg
+        with single.batch() as batch:
+            answer = batch.one(ONE)
+        assert answer.value == 1
+    with pytest.raises(InvalidInput), single.transaction() as tx:
+        tx.one(statement("SELECT 1 / 0"))
+    with single.transaction() as tx:
+        assert tx.one(ONE) == 1
+    with single.batch() as batch:
+        answer = batch.one(ONE)
+    assert answer.value == 1
+    single._on_a_connection(lambda connection: connection.execute("DEALLOCATE ALL"))
+    with single.batch() as batch:
+        answer = batch.one(ONE)
+    assert answer.value == 1
 
 
 def test_a_statement_that_cannot_be_prepared_does_no_harm(single: Store) -> None:

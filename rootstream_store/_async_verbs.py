@@ -7,16 +7,17 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Itera
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from itertools import islice
 from types import TracebackType
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 from rootstream_store.async_db import AsyncDb
 from rootstream_store.batch import Batch
 from rootstream_store.cache import Ask, Effect, Unreached
 from rootstream_store.db import CachedQuery, Db
-from rootstream_store.errors import Unavailable
+from rootstream_store.errors import StoreClosed, Unavailable
+from rootstream_store.event_loop import Home
 from rootstream_store.queries import Query
 
-__all__ = ["AsyncVerbs", "Block", "Run"]
+__all__ = ["AsyncVerbs", "InTurn"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,19 +27,15 @@ T = TypeVar("T")
 Coro = Coroutine[Any, Any, T]
 
 
-class Run(Protocol):
-    """Runs synchronous code on the event loop: Home.run, or InTurn."""
-
-    def __call__(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Coro[T]:
-        """What `function` returns. Raises what it raises."""
-
-
 class AsyncVerbs(AsyncDb):
-    """`db` is what runs the queries, `run` how it is called."""
+    """`db` is what runs the queries, on the loop of `home`. `turn`: for what is on one connection; None: each
+    call gets its own."""
 
-    def __init__(self, db: Db, run: Run) -> None:
+    def __init__(self, db: Db, home: Home, turn: InTurn | None = None) -> None:
         self._db = db
-        self._run = run
+        self._home = home
+        self._turn = turn
+        self._run = home.run if turn is None else turn.run
 
     def one(self, query: Query[R], /, **params: object) -> Coro[R]:
         return self._run(self._db.one, query, **params)
@@ -76,7 +73,7 @@ class AsyncVerbs(AsyncDb):
         return self._run(self._db.copy, query, rows, types)
 
     def batch(self) -> AbstractAsyncContextManager[Batch]:
-        return Block(self._run, self._db.batch, _as_it_is)
+        return self._block(self._db.batch, lambda batch, _: batch)
 
     @property
     def has_cache(self) -> bool:
@@ -107,35 +104,85 @@ class AsyncVerbs(AsyncDb):
     def _streamed(
         self, begin: Callable[[], AbstractContextManager[Iterator[R]]], size: int
     ) -> AbstractAsyncContextManager[AsyncIterator[R]]:
-        return Block(self._run, begin, lambda rows, run: _in_pages(run, rows, size))
+        return self._block(begin, lambda rows, turn: _in_pages(turn, rows, size))
+
+    def _block(
+        self, begin: Callable[[], AbstractContextManager[S]], given: Callable[[S, InTurn], T]
+    ) -> AbstractAsyncContextManager[T]:
+        return Block(self._turn or InTurn(self._home), begin, given)
 
 
 class InTurn:
     """Runs calls on one connection one after the other, whichever tasks they come from."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, home: Home) -> None:
+        self.home = home
         self._turn = asyncio.Lock()
+        self._is_closed = False
 
-    async def __call__(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    async def run(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """As Home.run. Raises StoreClosed after `close`."""
         async with self._turn:
-            return await self._run(function, *args, **kwargs)
+            if self._is_closed:
+                raise StoreClosed("the transaction has ended")
+            return await self.home.run(function, *args, **kwargs)
+
+    async def end(
+        self,
+        end: Callable[..., bool | None],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        """What `end`, the end of a block, returns. Whoever is still in the block is waited for, even when
+        this task is cancelled meanwhile: nobody else would end it."""
+        cancelled = await self._take_turn()
+        try:
+            if cancelled is None:
+                return await self.home.run(end, kind, error, trace)
+            if error is None:
+                kind, error, trace = type(cancelled), cancelled, cancelled.__traceback__
+            await self.home.run(end, kind, error, trace)
+            raise cancelled
+        finally:
+            self._turn.release()
+            del cancelled  # it holds this frame by its traceback
+
+    async def close(self) -> None:
+        """Lets no call in any more, and waits for the one that is under way, as `end` does."""
+        self._is_closed = True
+        cancelled = await self._take_turn()
+        self._turn.release()
+        if cancelled is not None:
+            try:
+                raise cancelled
+            finally:
+                del cancelled
+
+    async def _take_turn(self) -> asyncio.CancelledError | None:
+        cancelled: asyncio.CancelledError | None = None
+        while True:
+            try:
+                await self._turn.acquire()
+            except asyncio.CancelledError as error:
+                cancelled = error
+            else:
+                return cancelled
 
 
 class Block(AbstractAsyncContextManager[T], Generic[S, T]):
-    """A block of a Db: `begin` makes it, `given` turns what it gives, and how to run what is done with that,
+    """A block of a Db: `begin` makes it, `given` turns what it gives, and the turn in which that is used,
     into what the caller gets."""
 
     def __init__(
-        self, run: Run, begin: Callable[[], AbstractContextManager[S]], given: Callable[[S, Run], T]
+        self, turn: InTurn, begin: Callable[[], AbstractContextManager[S]], given: Callable[[S, InTurn], T]
     ) -> None:
+        self._turn = turn
         self._begin = begin
         self._given = given
-        # The end of the block too: a task may still be at work in it.
-        self._run = InTurn(run)
 
     async def __aenter__(self) -> T:
-        return self._given(await self._run(self._enter), self._run)
+        return self._given(await self._turn.run(self._enter), self._turn)
 
     def _enter(self) -> S:
         # Made here: a flow may have to run first.
@@ -145,10 +192,13 @@ class Block(AbstractAsyncContextManager[T], Generic[S, T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        return await self._run(self._block.__exit__, kind, error, trace)
+        if kind is GeneratorExit and asyncio._get_running_loop() is None:
+            self._turn.home.abandon(self._block.__exit__, kind, error, trace)
+            return None
+        return await self._turn.end(self._block.__exit__, kind, error, trace)
 
 
-async def _in_pages(run: Run, rows: Iterator[R], size: int) -> AsyncIterator[R]:
+async def _in_pages(turn: InTurn, rows: Iterator[R], size: int) -> AsyncIterator[R]:
     """Many rows a call, as far as the server has sent them anyway."""
     failed: list[Exception] = []
 
@@ -162,14 +212,10 @@ async def _in_pages(run: Run, rows: Iterator[R], size: int) -> AsyncIterator[R]:
         return found
 
     while True:
-        found = await run(page)
+        found = await turn.run(page)
         for row in found:
             yield row
         if failed:
             raise failed[0]
         if len(found) < size:
             return
-
-
-def _as_it_is(given: T, _: Run) -> T:
-    return given

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from rootstream_store._async_verbs import AsyncVerbs, Block, InTurn
+from rootstream_store._async_verbs import AsyncVerbs, InTurn
 from rootstream_store.cache import Cache, LoopCache
 from rootstream_store.database import LoopPool, Pool
-from rootstream_store.event_loop import Home, wait_for
+from rootstream_store.db import Db
+from rootstream_store.event_loop import Home, in_own_thread, in_thread, wait_for
 from rootstream_store.settings import Settings
 from rootstream_store.store import Store
 from rootstream_store.transaction import Transaction
@@ -35,7 +37,7 @@ class AsyncStore(AsyncVerbs):
 
     def __init__(self, sync: LoopStore) -> None:
         """See `open`."""
-        super().__init__(sync, sync.home.run)
+        super().__init__(sync, sync.home)
         self.sync: Store = sync
         """The store below, for code in other threads, such as `events.Subscription`, and for metrics. It has
         the same pools. A call of it on the event loop holds all tasks up."""
@@ -54,7 +56,8 @@ class AsyncStore(AsyncVerbs):
 
     async def close(self, timeout: float = 5.0) -> None:
         """As Store.close. Closing twice does nothing."""
-        await asyncio.to_thread(self.sync.close, timeout)
+        # In a thread of its own, and to its end whatever becomes of this task.
+        await asyncio.shield(asyncio.wrap_future(in_own_thread(self.sync.close, timeout)))
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,11 +72,7 @@ class AsyncStore(AsyncVerbs):
 
     def transaction(self, *, isolation: str | None = None) -> AbstractAsyncContextManager[AsyncTransaction]:
         """As Store.transaction: `async with store.transaction() as tx: await streams.start(tx, …)`."""
-        return Block(
-            self._run,
-            lambda: self.sync.transaction(isolation=isolation),
-            AsyncTransaction,
-        )
+        return self._block(lambda: self.sync.transaction(isolation=isolation), AsyncTransaction)
 
     async def transact(
         self,
@@ -86,7 +85,7 @@ class AsyncStore(AsyncVerbs):
         help."""
 
         def attempt(transaction: Transaction) -> T:
-            return wait_for(work(AsyncTransaction(transaction, InTurn(self._run))))
+            return wait_for(_whole(work, AsyncTransaction(transaction, InTurn(self._home))))
 
         return await self._run(self.sync.transact, attempt, isolation=isolation, deadline=deadline)
 
@@ -103,21 +102,30 @@ class AsyncTransaction(AsyncVerbs):
     """Made by `AsyncStore.transaction()`. Reads see the transaction's own writes. Several tasks may use it:
     their calls run one after the other."""
 
+    def __init__(self, transaction: Db, turn: InTurn) -> None:
+        super().__init__(transaction, turn.home, turn)
+        self.turn = turn
+        """In which the calls on its connection are run."""
+
     def transaction(self, *, isolation: str | None = None) -> AbstractAsyncContextManager[AsyncTransaction]:
         """As Transaction.transaction: a savepoint."""
-        return Block(
-            self._run,
-            lambda: self._db.transaction(isolation=isolation),
-            AsyncTransaction,
-        )
+        return self._block(lambda: self._db.transaction(isolation=isolation), AsyncTransaction)
+
+
+async def _whole(work: Callable[[AsyncTransaction], Awaitable[T]], transaction: AsyncTransaction) -> T:
+    try:
+        return await work(transaction)
+    finally:
+        # A task of `work` may be at work in it still.
+        await transaction.turn.close()
 
 
 class LoopStore(Store):
     """A store whose waits, where a coroutine calls it through its home, are those of a task."""
 
     def __init__(self, settings: Settings) -> None:
-        # As many as may be on Redis and making connections at a time.
-        self.home = Home(settings.redis_pool_size + settings.pool_size)
+        # On Redis or stopping a statement; filling the cache or waiting for a connection.
+        self.home = Home(settings.redis_pool_size + settings.pool_size, 2 * settings.pool_size)
         super().__init__(settings)
 
     def _open_cache(self, settings: Settings) -> Cache:
@@ -125,6 +133,10 @@ class LoopStore(Store):
 
     def _open_pool(self, settings: Settings) -> Pool:
         return LoopPool(settings, self.home)
+
+    def health(self) -> Health:
+        """As Store.health."""
+        return in_thread(super().health)
 
     def close(self, timeout: float = 5.0) -> None:
         """As Store.close."""
@@ -149,11 +161,12 @@ class Opening(Generic[A]):
         return self._open().__await__()
 
     async def _open(self) -> A:
-        opening = asyncio.ensure_future(asyncio.to_thread(self._begin))
+        # Connecting waits for the network.
+        opening = in_own_thread(self._begin)
         try:
-            # Connecting waits for the network.
-            return self._kind(await asyncio.shield(opening))
-        except asyncio.CancelledError:
+            return self._kind(await asyncio.shield(asyncio.wrap_future(opening)))
+        except BaseException:
+            # The thread goes on, and nobody would close what it opens.
             opening.add_done_callback(_close_unused)
             raise
 
@@ -168,6 +181,7 @@ class Opening(Generic[A]):
             await self._store.close()
 
 
-def _close_unused(opening: asyncio.Future[LoopStore]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.get_loop().run_in_executor(None, opening.result().close)
+def _close_unused(opening: Future[LoopStore]) -> None:
+    if opening.exception() is None:
+        # This may be the thread of the event loop.
+        in_own_thread(opening.result().close)

@@ -258,8 +258,10 @@ class Store(Db):
         if len(effects) == 1 and type(effects[0]) is Wake:  # after every append: it must cost nothing
             self._cache.wake(effects[0])
             return
-        self._cache.end_write([effect.key for effect in effects if isinstance(effect, Invalidate)])
-        self._run([effect for effect in effects if not isinstance(effect, Invalidate)])
+        try:
+            self._cache.end_write([effect.key for effect in effects if isinstance(effect, Invalidate)])
+        finally:  # also when the task was cancelled meanwhile
+            self._run([effect for effect in effects if not isinstance(effect, Invalidate)])
 
     def _run(self, effects: list[Effect]) -> None:
         if self._later is None:
@@ -285,11 +287,13 @@ class Store(Db):
         try:
             return drive(writing, steps)
         finally:
-            # Also after an error, when nobody may know whether the change was applied: dropping is safe.
-            self._cache.end_write(keys)
-            # Only now, so that whoever is woken reads what is new; and where the removal has just waited for
-            # Redis in vain, these do not wait once more.
-            self._run(effects)
+            try:
+                # Also after an error, when nobody may know whether the change was applied: dropping is safe.
+                self._cache.end_write(keys)
+            finally:
+                # Only now, so that whoever is woken reads what is new; and where the removal has just waited
+                # for Redis in vain, these do not wait once more.
+                self._run(effects)
 
     @contextmanager
     def transaction(self, *, isolation: str | None = None) -> Generator[Transaction]:

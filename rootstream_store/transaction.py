@@ -188,6 +188,7 @@ def run_transaction(
     marked before the commit and dropped after it; then its effects run."""
     transaction = Transaction(connection, cache, observe)
     keys: list[str] = []
+    committed = connection.is_completed = False
     try:
         with _ending(connection, block, write=True):
             try:
@@ -196,18 +197,24 @@ def run_transaction(
                 transaction._open_connection = None
             keys = _invalidated(transaction)
             cache.begin_write(keys)
+        committed = True
     except BaseException:
         # Rolled back, or nobody knows: a step may have marked them in Redis before the end.
         keys = keys or _invalidated(transaction)
+        committed = connection.is_completed and block.status is psycopg.Transaction.Status.COMMITTED
         raise
     finally:
         # Active still: the thread was cancelled on the way out.
         connection.in_transaction = block.status is psycopg.Transaction.Status.ACTIVE
         if connection.is_limit_passing:
             settle(connection)
-        # Also when the commit failed or nobody knows whether it did: dropping is always safe.
-        cache.end_write(keys)
-    cache.run([effect for effect in transaction._effects if not isinstance(effect, Invalidate)])
+        try:
+            # Also when the commit failed or nobody knows whether it did: dropping is always safe.
+            cache.end_write(keys)
+        finally:
+            # Also when the task was cancelled meanwhile: others must hear of what is committed.
+            if committed:
+                cache.run([effect for effect in transaction._effects if not isinstance(effect, Invalidate)])
 
 
 def _invalidated(transaction: Transaction) -> list[str]:

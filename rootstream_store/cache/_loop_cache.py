@@ -1,7 +1,7 @@
 """The cache of a store on an event loop: what waits for Redis does so in a thread.
 
-A cancelled task leaves its thread to finish: so no connection is ever left with half a reply, and what was to
-be removed after a write is removed.
+A cancelled task leaves its thread to finish, so that no connection is ever left with half a reply. What
+belongs to a write is done before the cancellation is raised: its keys are removed, its messages are sent.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from typing import Any, Literal, TypeVar
 
 import redis
 
+from rootstream_store import event_loop
 from rootstream_store.cache.breaker import UNREACHED, Unreached
 from rootstream_store.cache.cache import Cache
 from rootstream_store.cache.effects import Effect, Wake
-from rootstream_store.cache.lease import Load
+from rootstream_store.cache.lease import Load, Missed
 from rootstream_store.cache.messages import Announce
 from rootstream_store.cache.wire import Ask, Command
-from rootstream_store.event_loop import current, in_thread, wait_readable
+from rootstream_store.event_loop import current, finish, in_thread, wait_readable
 
 __all__ = ["LoopCache"]
 
@@ -30,12 +31,15 @@ class LoopCache(Cache):
 
     def fetch(self, key: str, load: Load) -> tuple[bytes | None, bool]:
         """As Cache.fetch. A hit, as most are, needs no thread; `load` is called in one."""
-        if self.enabled and current() is not None:
-            found = self._lease.look(key, self._get)
-            if found is not None:
-                self._after_call()
-                return found
-        return self._away(super().fetch, key, load)
+        if not self.enabled or current() is None:
+            return super().fetch(key, load)
+        hit = self._lease.peek(key, self._get)
+        if hit is not None:
+            self._after_call()
+            return hit
+        # Not behind those that wait for PostgreSQL.
+        found = in_thread(super().look, key)
+        return (event_loop.load(super().load, found, load), False) if isinstance(found, Missed) else found
 
     def _get(self, name: bytes) -> Any:
         if self._breaker.state != "closed" or (connection := self._wire.take_idle()) is None:
@@ -61,16 +65,16 @@ class LoopCache(Cache):
     def begin_write(self, cached: Collection[str]) -> None:
         """As Cache.begin_write."""
         if cached:
-            self._away(super().begin_write, cached)
+            self._finish(super().begin_write, cached)
 
     def end_write(self, cached: Collection[str]) -> None:
         """As Cache.end_write."""
         if cached:
-            self._away(super().end_write, cached)
+            self._finish(super().end_write, cached)
 
     def drop(self, cached: Iterable[str]) -> list[str]:
         """As Cache.drop."""
-        return self._away(super().drop, list(cached))
+        return self._finish(super().drop, list(cached))
 
     def recheck(self) -> None:
         """As Cache.recheck."""
@@ -82,7 +86,7 @@ class LoopCache(Cache):
         if all(type(effect) is Wake or (type(effect) is Announce and effect.soon) for effect in effects):
             super().run(effects)
         else:
-            self._away(super().run, effects)
+            self._finish(super().run, effects)
 
     def ask(self, ask: Ask[T]) -> T | Literal[Unreached.UNREACHED]:
         """As Cache.ask."""
@@ -98,3 +102,6 @@ class LoopCache(Cache):
 
     def _away(self, method: Callable[..., R], *args: Any) -> R:
         return in_thread(method, *args) if self.enabled else method(*args)
+
+    def _finish(self, method: Callable[..., R], *args: Any) -> R:
+        return finish(method, *args) if self.enabled else method(*args)

@@ -26,7 +26,7 @@ from rootstream_store.cache.effects import (
     Wake,
 )
 from rootstream_store.cache.feed import Feed
-from rootstream_store.cache.lease import LeaseCache, Load
+from rootstream_store.cache.lease import LeaseCache, Load, Missed
 from rootstream_store.cache.messages import Limits, WriteAsk
 from rootstream_store.cache.near import NearCache, NearCounters
 from rootstream_store.cache.pubsub import Subscription, subscribe
@@ -133,6 +133,20 @@ class Cache:
             return load()[0], False
         try:
             return self._lease.fetch(key, load)
+        finally:
+            self._after_call()
+
+    def look(self, key: str) -> tuple[bytes | None, bool] | Missed:
+        """What `fetch` gives where there is a value, else what `load` goes on from. There is a Redis."""
+        try:
+            return self._lease.look(key)
+        finally:
+            self._after_call()
+
+    def load(self, missed: Missed, load: Load) -> bytes | None:
+        """What `get_or_load` gives, after a look that gave nothing."""
+        try:
+            return self._lease.load(missed, load)
         finally:
             self._after_call()
 

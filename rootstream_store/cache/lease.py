@@ -46,7 +46,7 @@ from rootstream_store.cache.effects import encode, milliseconds
 from rootstream_store.cache.wire import Script, Wire
 from rootstream_store.errors import InvalidInput
 
-__all__ = ["LeaseCache", "LeaseCounters", "Load"]
+__all__ = ["LeaseCache", "LeaseCounters", "Load", "Missed"]
 
 _T = TypeVar("_T")
 
@@ -70,6 +70,17 @@ class _Call:
     def __init__(self, limit: float) -> None:
         self.limit = limit
         self.spent = 0.0
+
+
+class Missed:
+    """Where a first look gave no value; `LeaseCache.load` goes on from here."""
+
+    __slots__ = ("call", "name", "raw")
+
+    def __init__(self, call: _Call, name: bytes, raw: Any) -> None:
+        self.call = call
+        self.name = name
+        self.raw = raw
 
 
 class _Leading:
@@ -123,6 +134,11 @@ class LeaseCache:
     def fetch(self, key: str, load: Load) -> tuple[bytes | None, bool]:
         """What `get_or_load` gives, and whether it was there already when Redis was asked: then whatever
         changes it from now on changes the key in Redis."""
+        found = self.look(key)
+        return (self.load(found, load), False) if isinstance(found, Missed) else found
+
+    def look(self, key: str) -> tuple[bytes | None, bool] | Missed:
+        """What `fetch` gives where there is a value: this waits for Redis alone. Raises InvalidInput."""
         call = _Call(self._budget)
         name = encode(key, "key")
         # A plain GET first: there nearly always is a value, and a value may be served however it was read.
@@ -130,12 +146,15 @@ class LeaseCache:
         clean = self._clean(call, name)
         raw = self._ask(call, lambda: self._wire.command("GET", name)) if clean else UNREACHED
         found = self._hit(raw)
-        return (self._without_value(call, name, raw, load), False) if found is None else found
+        return Missed(call, name, raw) if found is None else found
 
-    def look(self, key: str, get: Callable[[bytes], Any]) -> tuple[bytes | None, bool] | None:
-        """What `fetch` gives, where a plain GET tells it. None: it does not, and `fetch` is to be called.
+    def load(self, missed: Missed, load: Load) -> bytes | None:
+        """What `get_or_load` gives, after a look that gave nothing."""
+        return self._without_value(missed.call, missed.name, missed.raw, load)
 
-        `get` gives the value of a key in Redis, or UNREACHED. Raises InvalidInput, and what `get` raises."""
+    def peek(self, key: str, get: Callable[[bytes], Any]) -> tuple[bytes | None, bool] | None:
+        """What `look` gives where there is a value, by another way to Redis: `get` gives the value of a key
+        there, or UNREACHED. None: `look` has to find out. Raises InvalidInput, and what `get` raises."""
         name = encode(key, "key")
         return None if self._pending else self._hit(get(name))
 

@@ -41,6 +41,8 @@ class Connection(psycopg.Connection[TupleRow]):
     connection is given back: the transaction was torn."""
     handed_out: bool = False
     """Between the pool's acquire and release."""
+    is_completed: bool = False
+    """A COMMIT or ROLLBACK whose caller was cancelled has ended all the same, and well."""
     transformer: abc.Transformer
     """Turns values into what the server is sent, and back; it remembers how for each type."""
     prepared: set[bytes]

@@ -37,7 +37,7 @@ def group_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def home() -> Iterator[Home]:
-    home = Home(4)
+    home = Home(4, 4)
     yield home
     home.close()
 

@@ -165,15 +165,17 @@ class Invalidations:
 
     def _run(self) -> None:
         uses = self._cache.uses
+        woken = False
         while not self._stopped.is_set():
             used, uses = uses, self._cache.uses
-            self.is_resting = used == uses and not self._is_refused
+            # Whoever woke us may not have counted its use yet.
+            self.is_resting = used == uses and not woken and not self._is_refused
             # Not longer while PostgreSQL is away: cached answers are served on, and must end soon when it is
             # back.
             rests = self._is_refused or (self.is_resting and (self.is_ready or self._is_failing))
             pause = IDLE_INTERVAL if rests else INTERVAL
             # Jitter, so that processes that were started together do not look together.
-            self._woken.wait(pause * random.uniform(0.8, 1.2))
+            woken = self._woken.wait(pause * random.uniform(0.8, 1.2))
             self._woken.clear()
             if self._stopped.is_set():
                 return

@@ -68,6 +68,7 @@ class Connection(psycopg.Connection[TupleRow]):
         set_json_loads(msgspec.json.decode, self)
         set_json_dumps(msgspec.json.encode, self)
         # Above the number of queries there are, so that none is prepared twice.
+        self.server_cursor_factory = _ServerCursor
         self.prepared_max = 1000
         self.prepared = set()
         self.transformer = Transformer(self)
@@ -98,6 +99,13 @@ class Connection(psycopg.Connection[TupleRow]):
             return self.wait_within(gen, interval, self.limit)
         except _WaitTimeout:
             raise give_up(self) from None
+
+
+class _ServerCursor(psycopg.ServerCursor[TupleRow]):
+    """Closed by the end of its transaction, also where its own close was cut off: psycopg need not warn."""
+
+    def __del__(self, *_: object) -> None:
+        pass
 
 
 def conninfo(settings: Settings) -> str:

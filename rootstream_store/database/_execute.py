@@ -118,18 +118,12 @@ def stream_rows(
         cursor.close()
     except psycopg.Error as error:
         raise _translated(error, connection, query, params) from error
-    finally:
-        cursor._closed = True  # cancelled on the way: as below
 
 
 def _abandon(cursor: psycopg.ServerCursor[Any]) -> None:
-    # The error that is under way tells more; the end of the transaction closes the cursor anyway, and psycopg
-    # need not warn of one that was cancelled while it was closed.
-    try:
-        with suppress(psycopg.Error):
-            cursor.close()
-    finally:
-        cursor._closed = True
+    # The error that is under way tells more; the end of the transaction closes the cursor anyway.
+    with suppress(psycopg.Error):
+        cursor.close()
 
 
 def copy_rows(

@@ -11,7 +11,7 @@ BIN := .venv/bin
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage lint check bench profile bench-events bench-cache bench-capi capi install abi format wheel clean venv
+.PHONY: help demo test soak coverage lint check bench profile bench-events bench-cache bench-capi capi install abi format wheel clean venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/make \1 | \2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -23,6 +23,10 @@ demo: venv ## play a broadcast evening on real servers and check the outcome
 
 test: venv ## run the tests on real servers
 	@$(BIN)/pytest -n $(WORKERS) $(ARGS)
+
+soak: export ROOTSTREAM_SOAK_SECONDS ?= 60
+soak: venv ## run the concurrency soaks alone, a minute each
+	@$(BIN)/pytest -m slow $(ARGS)
 
 coverage: venv ## run the tests and report which lines they reach
 	@$(BIN)/pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered $(ARGS)

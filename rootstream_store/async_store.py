@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from rootstream_store._async_messages import AsyncMessages, Source
 from rootstream_store._async_verbs import AsyncVerbs, InTurn
-from rootstream_store.cache import Cache, LoopCache
+from rootstream_store.cache import Cache, Gap, LoopCache, Message
 from rootstream_store.database import LoopPool, Pool
 from rootstream_store.db import Db
 from rootstream_store.event_loop import Home, in_own_thread, in_thread, wait_for
@@ -88,6 +89,15 @@ class AsyncStore(AsyncVerbs):
             return wait_for(_whole(work, AsyncTransaction(transaction, InTurn(self._home))))
 
         return await self._run(self.sync.transact, attempt, isolation=isolation, deadline=deadline)
+
+    def subscribe(self, *channels: str, patterns: Sequence[str] = ()) -> AsyncMessages[Message | Gap]:
+        """As Store.subscribe: `async with store.subscribe("stream:7:events") as messages: async for message
+        in messages:`."""
+        return self.messages(lambda below: below.subscribe(*channels, patterns=patterns))
+
+    def messages(self, open_source: Callable[[Store], Source[T]]) -> AsyncMessages[T]:
+        """What `open_source` opens on the store below, read on the event loop."""
+        return AsyncMessages(self._home, lambda: open_source(self.sync))
 
     async def sweep_invalidations(self) -> int:
         """As Store.sweep_invalidations."""

@@ -105,6 +105,15 @@ class Feed:
         """Id of the last message that was read, or before which reading begins."""
         return str(self._place)
 
+    def fileno(self) -> int | None:
+        """The socket on which wake-ups come, as Subscription.fileno."""
+        return self._wakes.fileno()
+
+    def due(self) -> float:
+        """In how many seconds `get` is to be called, where no wake-up comes."""
+        due = self._retry_at if self._behind else self._looked_at + POLL
+        return min(max(0.0, due - time.monotonic()), self._wakes.due())
+
     def close(self) -> None:
         """A thread that waits in `get` returns at once. May be repeated."""
         self._wakes.close()

@@ -116,6 +116,17 @@ class Subscription:
             self._reading.release()
         return None
 
+    def fileno(self) -> int | None:
+        """The socket on which messages come, for an event loop to watch between two calls of `get(0)`. None:
+        the connection is lost."""
+        sock: socket.socket | None = getattr(self._connection, "_sock", None)
+        number = -1 if sock is None or self._lost_at is not None else sock.fileno()
+        return None if number < 0 else number
+
+    def due(self) -> float:
+        """In how many seconds `get` is to be called, where nothing comes: is the server there, or back?"""
+        return 1.0 if self._lost_at is None else max(0.0, self._retry_at - time.monotonic())
+
     def __iter__(self) -> Iterator[Message | Gap]:
         """Yields until close() is called, or until nothing came for the subscription's `timeout`."""
         while (received := self.get(self._timeout)) is not None:

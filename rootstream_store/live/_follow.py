@@ -6,7 +6,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from types import TracebackType
+from typing import overload
 
+from rootstream_store._async_messages import AsyncMessages
+from rootstream_store.async_store import AsyncStore
 from rootstream_store.cache import check_timeout
 from rootstream_store.errors import Unavailable
 from rootstream_store.live._messages import Received, StateChanged, StateDeleted
@@ -60,6 +63,14 @@ class StateFollower:
                 return None
         return None
 
+    def fileno(self) -> int | None:
+        """The socket to watch between two calls of `get(0)`. None: there is none at present."""
+        return self._changes.fileno()
+
+    def due(self) -> float:
+        """In how many seconds `get` is to be called, where nothing comes on that socket."""
+        return min(_RETRY_AFTER, self._changes.due()) if self._is_behind else self._changes.due()
+
     def __iter__(self) -> Iterator[StateSnapshot | StateChanged]:
         """Yields until close() is called."""
         while (item := self.get()) is not None:
@@ -109,12 +120,21 @@ class StateFollower:
         return None
 
 
-def follow_state(store: Store, stream_id: int) -> StateFollower:
+@overload
+def follow_state(store: Store, stream_id: int) -> StateFollower: ...
+@overload
+def follow_state(store: AsyncStore, stream_id: int) -> AsyncMessages[StateSnapshot | StateChanged]: ...
+def follow_state(
+    store: Store | AsyncStore, stream_id: int
+) -> StateFollower | AsyncMessages[StateSnapshot | StateChanged]:
     """The live state of the stream as it is, then each change of it: `for item in follow_state(…)`.
 
     A state that is gone, because it was deleted or Redis came back empty, comes as a snapshot of version 0;
-    one that merely ended by itself, its time to live, is not told. Raises as `subscribe` does.
+    one that merely ended by itself, its time to live, is not told. Raises as `subscribe` does. Of an
+    AsyncStore: `async with live.follow_state(…) as items: async for item in items:`.
     """
+    if isinstance(store, AsyncStore):
+        return store.messages(lambda below: follow_state(below, stream_id))
     # Before the snapshot is read, so that no change falls between the two.
     changes = subscribe(store, f"state.{stream_id}.*")
     return StateFollower(store, stream_id, changes)

@@ -11,10 +11,12 @@ from contextlib import suppress
 from datetime import datetime
 from fnmatch import translate
 from types import TracebackType
-from typing import Literal
+from typing import Literal, overload
 
 import msgspec
 
+from rootstream_store._async_messages import AsyncMessages
+from rootstream_store.async_store import AsyncStore
 from rootstream_store.cache import Entry, Feed, Hole, check_timeout
 from rootstream_store.cache.messages import LOST
 from rootstream_store.errors import InvalidInput
@@ -100,6 +102,14 @@ class LiveSubscription:
             self._reading.release()
         return None
 
+    def fileno(self) -> int | None:
+        """The socket to watch between two calls of `get(0)`. None: there is none at present."""
+        return self._feed.fileno()
+
+    def due(self) -> float:
+        """In how many seconds `get` is to be called, where nothing comes on that socket."""
+        return self._feed.due()
+
     def __iter__(self) -> Iterator[Received | Gap]:
         """Yields until close() is called."""
         while (received := self.get()) is not None:
@@ -128,19 +138,38 @@ class LiveSubscription:
             self._ready.append(Received(str(item.place), item.topic, self._decode(item.payload)))
 
 
+@overload
 def subscribe(
     store: Store,
     pattern: str | Iterable[str] = "*",
     *,
     since: str | datetime | None = None,
     types: Iterable[type[Message]] = (),
-) -> LiveSubscription:
+) -> LiveSubscription: ...
+@overload
+def subscribe(
+    store: AsyncStore,
+    pattern: str | Iterable[str] = "*",
+    *,
+    since: str | datetime | None = None,
+    types: Iterable[type[Message]] = (),
+) -> AsyncMessages[Received | Gap]: ...
+def subscribe(
+    store: Store | AsyncStore,
+    pattern: str | Iterable[str] = "*",
+    *,
+    since: str | datetime | None = None,
+    types: Iterable[type[Message]] = (),
+) -> LiveSubscription | AsyncMessages[Received | Gap]:
     """The messages whose topic matches `pattern`, or one of several (glob: `stream.7.*`, `*.7.*`), from
     `since` on.
 
     `since`: None: from now on, what is published once this has returned is received; the id of a message:
     what came after it; a datetime: what was published then and later; "start": everything that is kept.
     `types`: classes of your own messages; those of other types come as RawMessage.
+
+    Of an AsyncStore: `async with live.subscribe(…) as messages: async for message in messages:`; what is said
+    here holds from the beginning of the block on.
 
     Has a connection of its own for wake-ups. Closed with the store. Raises InvalidInput, Unavailable or
     Timeout (retryable), SettingsError without a redis_url, PermissionDenied.
@@ -150,6 +179,8 @@ def subscribe(
         raise InvalidInput("pattern", "must be a pattern, or several")
     regex = None if "*" in patterns else re.compile("|".join(map(translate, patterns)))
     decoder = Decoder(tuple(types))
+    if isinstance(store, AsyncStore):
+        return store.messages(lambda below: LiveSubscription(below.feed(since), regex, decoder))
     return LiveSubscription(store.feed(since), regex, decoder)
 
 

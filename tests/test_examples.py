@@ -130,6 +130,22 @@ def test_the_page_on_live_state_shows_redis_by_hand_and_what_it_prints() -> None
     assert done.stdout == rest.split("```\n", 1)[1].split("```", 1)[0]
 
 
+def test_the_page_on_asyncio_quotes_its_example_and_what_it_prints() -> None:
+    page = (_ROOT / "docs/asyncio.md").read_text(encoding="utf-8")
+    quoted, rest = page.split("docs/examples/asyncio_service.py, held equal by a test -->\n```python\n", 1)[
+        1
+    ].split("```", 1)
+    assert quoted == (_ROOT / "docs/examples/asyncio_service.py").read_text(encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, _ROOT / "docs/examples/asyncio_service.py"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout == rest.split("```\n", 1)[1].split("```", 1)[0]
+
+
 def test_readme_lists_every_setting_with_its_default() -> None:
     from rootstream_store import Settings
 

@@ -7,10 +7,11 @@ import pytest
 from rootstream_store.async_store import AsyncStore
 from rootstream_store.store import Store
 
+from ..again import again
 from ..faults import test_postgres_faults as _same
 from ..faults.proxy import Proxy
 from ..waiting import until
-from .facade import Facade, Loop, again
+from .facade import Facade, Loop
 
 globals().update(again(_same))
 

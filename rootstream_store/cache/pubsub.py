@@ -124,7 +124,7 @@ class Subscription:
         return None if number < 0 else number
 
     def due(self) -> float:
-        """In how many seconds `get` must be called, where nothing comes, to see whether the server lives."""
+        """In how many seconds `get` is to be called, where nothing comes, to look after the server."""
         return 1.0 if self._lost_at is None else max(0.0, self._retry_at - time.monotonic())
 
     def __iter__(self) -> Iterator[Message | Gap]:

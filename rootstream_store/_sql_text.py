@@ -56,7 +56,6 @@ class Fault(NamedTuple):
     offset: int
 
 
-_SPACE = re.compile(r"[ \t\n\r\f\v]+")
 _LINE_COMMENT = re.compile(r"--[^\n\r]*")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _QUOTED_NAME = re.compile(r'(?:[uU]&)?"(?:[^"]|"")*("?)')
@@ -73,9 +72,13 @@ _WORD = re.compile(rf"{_LETTER}(?:{_LETTER_OR_DIGIT}|\$)*")
 _NUMBER = re.compile(rf"\$?[0-9](?:{_LETTER_OR_DIGIT}|\.[0-9])*")
 
 
-# What begins no other token than itself, and what begins a word and never a constant.
-_SYMBOLS = frozenset("(),.;:=<>+*%[]{}?!&|^~#@")
-_WORD_STARTS = frozenset("acdfghijklmopqrstvwyzACDFGHIJKLMOPQRSTVWYZ_")
+# Nearly all there is, in one step: white space, words that begin with what never begins a constant, and what
+# begins no other token than itself.
+_EASY = re.compile(
+    rf"([ \t\n\r\f\v]+)|([acdfghijklmopqrstvwyzACDFGHIJKLMOPQRSTVWYZ_](?:{_LETTER_OR_DIGIT}|\$)*)"
+    r"|([(),.;:=<>+*%\[\]{}?!&|^~#@])"
+)
+_WORD_GROUP, _SYMBOL_GROUP = 2, 3
 
 
 def tokens(text: str) -> Iterator[Token]:
@@ -86,11 +89,16 @@ def tokens(text: str) -> Iterator[Token]:
 # Each query is looked at several times when it is loaded, one query after the other.
 @functools.lru_cache(maxsize=4)
 def _tokens(text: str) -> tuple[Token, ...]:
-    found = []
+    found: list[Token] = []
     at = 0
-    while at < len(text):
-        if space := _SPACE.match(text, at):
-            at = space.end()
+    easy, size = _EASY.match, len(text)
+    while at < size:
+        if match := easy(text, at):
+            start, at = at, match.end()
+            if match.lastindex == _WORD_GROUP:
+                found.append(Token("word", start, at))
+            elif match.lastindex == _SYMBOL_GROUP:
+                found.append(Token("symbol", start, at))
             continue
         token = _token(text, at)
         found.append(token)
@@ -99,10 +107,7 @@ def _tokens(text: str) -> tuple[Token, ...]:
 
 
 def _token(text: str, at: int) -> Token:
-    if text[at] in _SYMBOLS:
-        return Token("symbol", at, at + 1)
-    if text[at] in _WORD_STARTS and (match := _WORD.match(text, at)):
-        return Token("word", at, match.end())
+    """The token there, which _EASY does not tell."""
     if match := _LINE_COMMENT.match(text, at):
         return Token("comment", at, match.end())
     if text.startswith("/*", at):
@@ -149,6 +154,9 @@ def split_statements(text: str) -> list[Statement]:
     """
     if fault := first_fault(text):
         raise QueryError(f"{_place(text, fault.offset)}: {fault.message}")
+    if ";" not in text:
+        rest = [token for token in tokens(text) if token.kind != "comment"]
+        return [Statement(text[rest[0].start : rest[-1].end], rest[0].start)] if rest else []
     statements: list[Statement] = []
     body = _Body()
     start = end = -1

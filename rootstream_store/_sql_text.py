@@ -72,13 +72,12 @@ _WORD = re.compile(rf"{_LETTER}(?:{_LETTER_OR_DIGIT}|\$)*")
 _NUMBER = re.compile(rf"\$?[0-9](?:{_LETTER_OR_DIGIT}|\.[0-9])*")
 
 
-# Nearly all there is, in one step: white space, words that begin with what never begins a constant, and what
-# begins no other token than itself.
+# White space, and nearly all that comes after it, in one step: words that begin with what never begins a
+# constant, and what begins no other token than itself.
 _EASY = re.compile(
-    rf"([ \t\n\r\f\v]+)|([acdfghijklmopqrstvwyzACDFGHIJKLMOPQRSTVWYZ_](?:{_LETTER_OR_DIGIT}|\$)*)"
-    r"|([(),.;:=<>+*%\[\]{}?!&|^~#@])"
+    rf"[ \t\n\r\f\v]*(?:([acdfghijklmopqrstvwyzACDFGHIJKLMOPQRSTVWYZ_](?:{_LETTER_OR_DIGIT}|\$)*)"
+    r"|([(),.;:=<>+*%\[\]{}?!&|^~#@]))?"
 )
-_WORD_GROUP, _SYMBOL_GROUP = 2, 3
 
 
 def tokens(text: str) -> Iterator[Token]:
@@ -93,16 +92,17 @@ def _tokens(text: str) -> tuple[Token, ...]:
     at = 0
     easy, size = _EASY.match, len(text)
     while at < size:
-        if match := easy(text, at):
-            start, at = at, match.end()
-            if match.lastindex == _WORD_GROUP:
-                found.append(Token("word", start, at))
-            elif match.lastindex == _SYMBOL_GROUP:
-                found.append(Token("symbol", start, at))
-            continue
-        token = _token(text, at)
-        found.append(token)
-        at = token.end
+        match = easy(text, at)
+        assert match is not None  # all of it is optional
+        at = match.end()
+        if match[1]:
+            found.append(Token("word", match.start(1), at))
+        elif match[2]:
+            found.append(Token("symbol", at - 1, at))
+        elif at < size:
+            token = _token(text, at)
+            found.append(token)
+            at = token.end
     return tuple(found)
 
 

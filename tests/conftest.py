@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from _pytest.config import Config
 
 _numbers = itertools.count(1)
+_VALUES_AGAIN = 3
 
 
 def pytest_report_header(config: Config) -> str:
@@ -35,6 +37,20 @@ def pytest_report_header(config: Config) -> str:
         return ""
     where = "DATABASE_URL" if os.environ.get("DATABASE_URL") else "Docker" if docker_wanted() else "embedded"
     return f"servers: PostgreSQL and Redis, {where}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test that another module runs again (see `again`), a few of its values are enough there."""
+    seen: Counter[tuple[str, str]] = Counter()
+
+    def is_wanted(item: pytest.Item) -> bool:
+        if not isinstance(item, pytest.Function) or item.function.__module__ == item.module.__name__:
+            return True
+        name = (item.module.__name__, item.function.__qualname__)
+        seen[name] += 1
+        return seen[name] <= _VALUES_AGAIN
+
+    items[:] = [item for item in items if is_wanted(item)]
 
 
 def docker_wanted() -> bool:

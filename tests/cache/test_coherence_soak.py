@@ -1,6 +1,6 @@
 """Four unserialised writers and eight readers, in processes of their own.
 
-ROOTSTREAM_SOAK_SECONDS says for how long; half a minute by default, a minute by `make soak`.
+ROOTSTREAM_SOAK_SECONDS says for how long; twenty by default, sixty by `make soak`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rootstream_store.store import Store
 
 from .coherence import USERS, Board, Found, read, write
 
-SECONDS = float(os.environ.get("ROOTSTREAM_SOAK_SECONDS", "30"))
+SECONDS = float(os.environ.get("ROOTSTREAM_SOAK_SECONDS", "20"))
 
 
 @pytest.mark.slow

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 from psycopg.conninfo import make_conninfo
+from psycopg.pq.abc import PGresult
 
-from rootstream_store.database import _prepared
+from rootstream_store.database import Together, _prepared
 from rootstream_store.errors import Conflict, InvalidInput, NotFound, QueryError, RootStreamError
 from rootstream_store.queries import Query
 from rootstream_store.store import Store
@@ -21,6 +22,11 @@ from .waiting import in_thread, until
 PREPARED = statement("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'rootstream%%'", int)
 HALF = statement("SELECT %(a)s::double precision / %(b)s::integer AS half", float)
 ECHO = statement("SELECT %(text)s::text AS text", str)
+SLEEPING = statement(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+    "AND pid <> pg_backend_pid() AND state = 'active' AND query LIKE '%%pg_sleep%%'",
+    int,
+)
 
 
 @pytest.fixture(params=[False, True], ids=["direct", "pgbouncer"])
@@ -226,14 +232,9 @@ def test_a_batch_that_raises_its_own_limit(database_url: str) -> None:
 def test_ctrl_c_during_a_batch(items: Store, database_url: str) -> None:
     main = threading.main_thread().ident
     assert main is not None
-    running = statement(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-        "AND pid <> pg_backend_pid() AND state = 'active' AND query LIKE '%%pg_sleep%%'",
-        int,
-    )
 
     def press() -> None:
-        until(lambda: other.one(running) == 1, "the sleep has begun")
+        until(lambda: other.one(SLEEPING) == 1, "the sleep has begun")
         signal.pthread_kill(main, signal.SIGINT)
 
     def work() -> None:
@@ -246,5 +247,26 @@ def test_ctrl_c_during_a_batch(items: Store, database_url: str) -> None:
         with pytest.raises(KeyboardInterrupt):
             work()
         thread.join()
-        until(lambda: other.one(running) == 0, "the server was told")
+        until(lambda: other.one(SLEEPING) == 0, "the server was told")
+    assert items.one(COUNT) == 0
+
+
+def test_ctrl_c_between_two_waits_of_a_batch(
+    items: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(_: Together) -> PGresult:
+        until(lambda: other.one(SLEEPING) == 1, "the sleep has begun")
+        raise KeyboardInterrupt
+
+    def work() -> None:
+        with items.batch() as batch:
+            batch.one(ADD, id=1, name="a")
+            batch.run(SLEEP, seconds=60.0)
+
+    with Store.open(make_conninfo(database_url), pool_size=1) as other:
+        with monkeypatch.context() as patch:
+            patch.setattr(Together, "_next", press)
+            with pytest.raises(KeyboardInterrupt):
+                work()
+        until(lambda: other.one(SLEEPING) == 0, "the server was told")
     assert items.one(COUNT) == 0

@@ -52,6 +52,10 @@ class _Bound(NamedTuple):
     formats: Sequence[Format] | None
 
 
+_CANCEL_WAIT = 5.0
+"""Seconds."""
+
+
 class Together:
     """Statements in one round trip on one connection: in a transaction of their own, or in a savepoint where
     one is open. All or none is applied."""
@@ -124,7 +128,10 @@ class Together:
                 connection.wait(_send_some(pgconn))
             results, failed = self._receive(steps)
             pgconn.exit_pipeline_mode()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                # Between two waits: in one, psycopg has told the server to stop already.
+                connection._try_cancel(timeout=_CANCEL_WAIT)
             # Nobody could tell what is still to be answered from the answers to what comes next.
             connection.close()
             raise

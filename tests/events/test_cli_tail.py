@@ -235,9 +235,13 @@ def _looks(connection: psycopg.Connection) -> object:
 def until_following(connection: psycopg.Connection) -> None:
     """Until its first look at the horizon is over: what is appended now is not among the newest."""
     until(lambda: _looks(connection), "it has begun")
-    for _ in range(2):  # the one that was seen may be under way still
-        last = _looks(connection)
-        until(lambda last=last: _looks(connection) != last, "it has looked")
+    _until_next_look(connection)  # the one that was seen may be under way still
+    _until_next_look(connection)
+
+
+def _until_next_look(connection: psycopg.Connection) -> None:
+    last = _looks(connection)
+    until(lambda: _looks(connection) != last, "it has looked")
 
 
 def test_filters_hold_for_what_is_appended(

@@ -40,12 +40,15 @@ def pytest_report_header(config: Config) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test that another module runs again (see `again`), a few of its values are enough there."""
+    """Of a test that another module runs again (see `again`), a few of its values are enough there, and none
+    that hypothesis chooses: it takes the other class for a mistake."""
     seen: Counter[tuple[str, str]] = Counter()
 
     def is_wanted(item: pytest.Item) -> bool:
         if not isinstance(item, pytest.Function) or item.function.__module__ == item.module.__name__:
             return True
+        if getattr(item.function, "is_hypothesis_test", False):
+            return False
         name = (item.module.__name__, item.function.__qualname__)
         seen[name] += 1
         return seen[name] <= _VALUES_AGAIN
